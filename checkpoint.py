@@ -1,0 +1,530 @@
+"""A folder of nanochat's in, an engine's parts out: finding, reading and adapting checkpoints; the tokenizer; the chat format.
+
+`find` picks the files, `read` opens them without ever running code from them and adapts any architecture that nanochat
+has trained to the one that engine.py computes, and `Tokenizer` turns conversations into tokens and tokens into text.
+Whatever is wrong with the files is the operator's to mend: one `SystemExit` sentence that names the file and the key,
+shape or number. Nothing here knows HTTP, and nothing imports nanochat.
+"""
+
+import bisect
+import codecs
+import json
+import os
+import pickle
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import tiktoken
+import torch
+from torch import Tensor
+
+if __package__:
+    from .engine import GPT, Config, Engine
+else:
+    from engine import GPT, Config, Engine
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Finding
+
+SOURCES = {
+    "sft": ("chatsft_checkpoints", "sft_checkpoints"),  # the second for one day of 2026, by mistake
+    "rl": ("chatrl_checkpoints",),
+    "mid": ("mid_checkpoints",),
+    "base": ("base_checkpoints",),
+}
+
+
+@dataclass(frozen=True)
+class Found:
+    """The files of one checkpoint."""
+
+    model: Path
+    meta: Path
+    tokenizer: Path
+    notes: tuple[str, ...] = ()  # what was passed over on the way, for the log
+
+    @property
+    def name(self) -> str:
+        """What people call it: tag, kind and step."""
+        kinds = {folder: source for source, folders in SOURCES.items() for folder in folders}
+        kind = kinds.get(self.model.parent.parent.name)
+        step = int(self.model.stem.removeprefix("model_"))
+        return ", ".join([self.model.resolve().parent.name, *([kind] if kind else []), f"step {step}"])
+
+
+def base_dir() -> Path:
+    """nanochat's own folder: $NANOCHAT_BASE_DIR, else ~/.cache/nanochat."""
+    return Path(os.environ.get("NANOCHAT_BASE_DIR") or "~/.cache/nanochat").expanduser()
+
+
+def find(source: str, tag: str | None = None, step: int | None = None) -> Found:
+    """The checkpoint of a source with this tag and step; the largest of each where None. A tag may also be a path."""
+    notes: list[str] = []
+    folder = pick_folder(source, tag, notes)
+    steps, lonely = pairs(folder)
+    if not steps:
+        held = f"only {', '.join(lonely)} without its meta_*.json" if lonely else f"it holds {listing(folder)}"
+        raise SystemExit(f"no model_NNNNNN.pt with its meta_NNNNNN.json in {folder}: {held}")
+    if step is not None and step not in steps:
+        raise SystemExit(f"no step {step} in {folder}: it holds {numbers(steps)}; pass one of them with -s")
+    notes += [f"{folder / name} has no meta beside it and is skipped" for name in lonely]
+    model, meta = steps[max(steps) if step is None else step]
+    return Found(model, meta, find_tokenizer(folder), tuple(notes))
+
+
+def pick_folder(source: str, tag: str | None, notes: list[str]) -> Path:
+    """The folder of one model: by its path, by its tag, or the deepest one there is."""
+    if tag and (os.sep in tag or tag.startswith(("~", "."))):
+        path = Path(tag).expanduser()
+        if not path.is_dir():
+            raise SystemExit(f"-g {tag}: there is no such folder")
+        return path
+    base = base_dir()
+    parents = [base / name for name in SOURCES[source] if (base / name).is_dir()]
+    folders = [folder for parent in parents for folder in sorted(parent.iterdir()) if folder.is_dir()]
+    if tag:
+        named = [folder for folder in folders if folder.name == tag] or ([Path(tag)] if Path(tag).is_dir() else [])
+        if not named:
+            others = ", ".join(folder.name for folder in folders) or "none"
+            raise SystemExit(f"no tag {tag} in {base / SOURCES[source][0]}: there are {others}; pass -g TAG or -g PATH")
+        return named[0]
+    complete = [folder for folder in folders if pairs(folder)[0]]
+    notes += [f"{folder} holds no complete checkpoint and is skipped" for folder in folders if folder not in complete]
+    if not complete:
+        raise SystemExit(nothing_found(base, source))
+    return max(complete, key=depth_then_age)
+
+
+def depth_then_age(folder: Path) -> tuple[int, float]:
+    """Orders d<N>... by N, whatever follows the number, and before any other name; equals by when they last changed."""
+    match = re.match(r"d([0-9]+)", folder.name)
+    return (int(match[1]) if match else -1, folder.stat().st_mtime)
+
+
+def nothing_found(base: Path, source: str) -> str:
+    searched = base / SOURCES[source][0]
+    others = [name for name, folders in SOURCES.items() if any((base / folder).is_dir() for folder in folders)]
+    hint = f"pass -i {' or -i '.join(others)}, or " if others and source not in others else ""
+    return (f"no checkpoint in {searched}: {base} {'holds ' + listing(base) if base.is_dir() else 'does not exist'}; "
+            f"{hint}pass -g PATH, or set NANOCHAT_BASE_DIR to the folder that nanochat wrote")  # fmt: skip
+
+
+def listing(folder: Path) -> str:
+    names = sorted(path.name for path in folder.iterdir())
+    return ", ".join(names[:10] + ["..."] * (len(names) > 10)) or "nothing"
+
+
+def numbers(steps: Iterable[int]) -> str:
+    return ", ".join(str(step) for step in sorted(steps))
+
+
+def pairs(folder: Path) -> tuple[dict[int, tuple[Path, Path]], list[str]]:
+    """step -> (model file, meta file) for the complete pairs in a folder, and the names of models without a meta."""
+    steps, lonely = {}, []
+    for model in sorted(folder.iterdir()):
+        if match := re.fullmatch(r"model_([0-9]+)\.pt", model.name):
+            meta = folder / f"meta_{match[1]}.json"
+            if meta.is_file():
+                steps[int(match[1])] = model, meta
+            else:
+                lonely.append(model.name)
+    return steps, lonely
+
+
+def find_tokenizer(folder: Path) -> Path:
+    """tokenizer.pkl beside the model, in a folder beside it, or where nanochat's base directory has it."""
+    places = folder, folder / "tokenizer", folder.resolve().parent.parent / "tokenizer"
+    for place in places:
+        if (place / "tokenizer.pkl").is_file():
+            return place / "tokenizer.pkl"
+    raise SystemExit(f"no tokenizer.pkl for {folder}: looked in {', '.join(map(str, places))}")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Architectures
+
+@dataclass(frozen=True)
+class Era:
+    """What training did in one stretch of nanochat's history and the shapes alone do not show."""
+
+    name: str
+    sign: str  # the key that gives it away: these rows are tried from the top
+    features: str  # which rows of KEYS its checkpoints have
+    rope_base: float
+    rope_bf16: bool
+    qk_scale: float
+    short_window: Callable[[int], int]  # from the sequence length
+    gate_columns: int = 0
+    gate_factor: float = 0.0
+
+
+GATE = "transformer.h.{last}.attn.ve_gate.weight"
+ERAS = (
+    #    name  recognised by                features             rope base, bf16   q,k   short window               gate
+    Era("R2", "smear_gate.weight",         "lambdas gate smear",  100_000, False, 1.20, lambda s: 128 * -(-s // 512), 12, 3),
+    Era("R1", GATE,                        "lambdas gate",        100_000, False, 1.15, lambda s: 128 * -(-s // 384), 12, 3),
+    Era("E",  "bigram_embed.embed.weight", "lambdas gate bigram",  10_000, True,  1.00, lambda s: s // 2,             32, 2),
+    Era("G",  GATE,                        "lambdas gate",         10_000, True,  1.00, lambda s: s // 2,             32, 2),
+    Era("VA", "value_embed_A.weight",      "lambdas v0 low-rank",  10_000, True,  1.00, lambda s: s // 2),
+    Era("VB", "value_embed.weight",        "lambdas v0 one-table", 10_000, True,  1.00, lambda s: s // 2),
+    Era("VC", "value_embeds.0.weight",     "lambdas v0 tables",    10_000, True,  1.00, lambda s: s // 2),
+    Era("W",  "resid_lambdas",             "lambdas",              10_000, True,  1.00, lambda s: s // 2),
+    Era("P",  "transformer.wte.weight",    "",                     10_000, True,  1.00, lambda s: s // 2),
+)  # fmt: skip
+
+KEYS = (
+    # key ({i}: every layer, {alternate}: every second one, the last included), its shape, the feature it comes with.
+    # R rows of the embeddings, C channels, L layers, N key/value channels, K key/value heads, G gate columns,
+    # B bigram rows; F is 4 C.
+    ("transformer.wte.weight",                        "R C",  ""),
+    ("lm_head.weight",                                "R C",  ""),
+    ("transformer.h.{i}.attn.c_q.weight",             "C C",  ""),
+    ("transformer.h.{i}.attn.c_k.weight",             "N C",  ""),
+    ("transformer.h.{i}.attn.c_v.weight",             "N C",  ""),
+    ("transformer.h.{i}.attn.c_proj.weight",          "C C",  ""),
+    ("transformer.h.{i}.mlp.c_fc.weight",             "F C",  ""),
+    ("transformer.h.{i}.mlp.c_proj.weight",           "C F",  ""),
+    ("resid_lambdas",                                 "L",    "lambdas"),
+    ("x0_lambdas",                                    "L",    "lambdas"),
+    ("v0_lambdas",                                    "L",    "v0"),
+    ("value_embed_A.weight",                          "R 32", "low-rank"),
+    ("value_embed_B.weight",                          "N 32", "low-rank"),
+    ("value_embed.weight",                            "R N",  "one-table"),
+    ("value_embeds.{i}.weight",                       "R N",  "tables"),
+    ("value_embeds.{alternate}.weight",               "R N",  "gate"),
+    ("transformer.h.{alternate}.attn.ve_gate.weight", "K G",  "gate"),
+    ("bigram_embed.embed.weight",                     "B C",  "bigram"),
+    ("bigram_lambdas",                                "L",    "bigram"),
+    ("smear_gate.weight",                             "1 24", "smear"),
+    ("smear_lambda",                                  "1",    "smear"),
+    ("backout_lambda",                                "1",    "smear"),
+)  # fmt: skip
+
+NEUTRAL = {"resid_lambdas": 1.0, "x0_lambdas": 0.0}  # what computes as if a layer's scale had not been invented yet
+
+
+class Misfit(ValueError):
+    """What is wrong with a checkpoint's content; `read` turns it into a sentence that names the file."""
+
+
+def recognise(weights: dict[str, Tensor], last_layer: int) -> Era:
+    """The era of a checkpoint, from its keys and the width of the value embeddings' gate."""
+    for era in ERAS:
+        tensor = weights.get(era.sign.format(last=last_layer))
+        if tensor is not None and (era.sign != GATE or tensor.shape[-1] == era.gate_columns):
+            return era
+    raise Misfit("key transformer.wte.weight is missing: this is no nanochat model")
+
+
+def adapt(weights: dict[str, Tensor], meta: dict, base_meta: dict) -> tuple[Era, Config, dict[str, Tensor], list[str]]:
+    """A state dict of any era as the one engine.py computes: its era, config, weights, and notes for the log.
+
+    base_meta is the meta of the base model that a chat model was tuned from, or {}. Where meta and shapes contradict
+    each other the shapes win, but for vocab_size and n_head, which no shape shows. Raises Misfit.
+    """
+    given = model_config(meta)
+    layers = [int(match[1]) for key in weights if (match := re.match(r"transformer\.h\.([0-9]{1,4})\.", key))]
+    if given.get("num_experts") or any(".router." in key for key in weights):
+        raise Misfit("a mixture-of-experts model (nanochat's branches moe and moe3), which this server does not run")
+    if not layers:
+        raise Misfit("key transformer.h.0.attn.c_q.weight is missing: this is no nanochat model")
+    era = recognise(weights, max(layers))
+    sizes = measure(weights, given, max(layers) + 1, era)
+    check_keys(weights, era, sizes)
+    windows, notes = pick_windows(era, given, meta, sizes["L"])
+    softcap, why = pick_softcap(era, meta, base_meta)
+    notes += [why] if why else []
+    config = Config(
+        sequence_len=given["sequence_len"], vocab_size=given["vocab_size"], n_head=given["n_head"],
+        n_kv_head=sizes["K"], n_embd=sizes["C"], windows=windows, rope_base=era.rope_base, rope_bf16=era.rope_bf16,
+        qk_scale=era.qk_scale, softcap=softcap, gate_factor=era.gate_factor,
+    )  # fmt: skip
+    return era, config, modernise(weights, config), notes
+
+
+def model_config(meta: dict) -> dict:
+    """The meta's model_config, its numbers checked."""
+    given = meta.get("model_config")
+    if not isinstance(given, dict):
+        raise Misfit("there is no model_config in the meta")
+    for name in ("sequence_len", "vocab_size", "n_head"):
+        value = given.get(name)
+        if type(value) is not int or not 1 <= value <= 2**24:
+            raise Misfit(f"model_config.{name} is {value!r}, which is no number from 1 to {2**24}")
+    return given
+
+
+def measure(weights: dict[str, Tensor], given: dict, n_layer: int, era: Era) -> dict[str, int]:
+    """The letters of KEYS as numbers."""
+    for key in ("transformer.wte.weight", "transformer.h.0.attn.c_k.weight"):
+        if key not in weights:
+            raise Misfit(f"key {key} is missing")
+        if weights[key].dim() != 2:
+            raise Misfit(f"key {key} has shape {shape_text(weights[key])}, where a matrix is needed")
+    rows, C = weights["transformer.wte.weight"].shape
+    N = weights["transformer.h.0.attn.c_k.weight"].shape[0]
+    V, H = given["vocab_size"], given["n_head"]
+    if rows < V:
+        raise Misfit(f"transformer.wte.weight has {rows} rows for a vocab_size of {V}")
+    if C % H or C // H % 2 or N % (C // H) or N == 0 or H % (N // (C // H)):
+        raise Misfit(f"{C} channels and {N} key/value channels cannot be split over model_config.n_head = {H} heads")
+    D = C // H
+    return {"R": rows, "C": C, "F": 4 * C, "L": n_layer, "N": N, "K": N // D, "B": 5 * V, "G": era.gate_columns}
+
+
+def check_keys(weights: dict[str, Tensor], era: Era, sizes: dict[str, int]) -> None:
+    """Every key of the era is there in its shape, and no other."""
+    expected = {}
+    for pattern, letters, feature in KEYS:
+        if not feature or feature in era.features.split():
+            shape = [sizes[letter] if letter in sizes else int(letter) for letter in letters.split()]
+            every = range(sizes["L"]) if "{i}" in pattern else range((sizes["L"] - 1) % 2, sizes["L"], 2)
+            expected |= {pattern.format(i=i, alternate=i): shape for i in (every if "{" in pattern else [0])}
+    for key, shape in expected.items():
+        if key not in weights:
+            raise Misfit(f"key {key} is missing, which a model of era {era.name} has")
+        if list(weights[key].shape) != shape:
+            raise Misfit(f"key {key} has shape {shape_text(weights[key])} where {tuple(shape)} is expected")
+        if not weights[key].is_floating_point() or weights[key].layout != torch.strided:
+            raise Misfit(f"key {key} holds {weights[key].dtype}, not plain floating point numbers")
+    if unknown := sorted(weights.keys() - expected.keys()):
+        raise Misfit(f"key {unknown[0]} is unknown to era {era.name}, which the other keys show")
+
+
+def shape_text(tensor: Tensor) -> str:
+    return str(tuple(tensor.shape))
+
+
+def pick_windows(era: Era, given: dict, meta: dict, n_layer: int) -> tuple[tuple[int | None, ...], list[str]]:
+    """How far each layer sees, from the meta's window_pattern or what nanochat does where it is absent; and notes."""
+    long, short = given["sequence_len"], era.short_window(given["sequence_len"])
+    pattern, notes = given.get("window_pattern"), []
+    if pattern is None and ("lambdas" not in era.features or "device_batch_size" in meta):
+        return (None,) * n_layer, notes  # models without windows; only a base model's meta tells its batch size
+    if pattern is None:
+        pattern = "L"
+        notes.append("the meta has no window_pattern: every layer sees the whole context, as nanochat loads it")
+    if not isinstance(pattern, str) or not re.fullmatch("[SL]+", pattern.upper()):
+        raise Misfit(f"model_config.window_pattern is {pattern!r}, which is not made of the letters S and L")
+    windows = [short if pattern.upper()[i % len(pattern)] == "S" else long for i in range(n_layer)]
+    return (*windows[:-1], long), notes  # the last layer is long whatever the pattern says
+
+
+def pick_softcap(era: Era, meta: dict, base_meta: dict) -> tuple[float, str]:
+    """The softcap, and how it was chosen where the checkpoint cannot tell: era G had 15, and 20 for a week of March 2026.
+
+    A base run of that week is known by two defaults among its settings, a chat model by its base model's.
+    """
+    own = meta["model_config"].get("softcap")
+    if own is not None:
+        if isinstance(own, bool) or not isinstance(own, (int, float)) or not 0 < own < 1e6:
+            raise Misfit(f"model_config.softcap is {own!r}, which is no positive number")
+        return float(own), f"softcap {own:g}, from model_config"
+    if era.name != "G":
+        return 15.0, ""
+    override = 'add "softcap": 15 or 20 to the meta\'s model_config if you know better'
+    settings = [clock.get("user_config") or {} for clock in (meta, base_meta)]
+    if "dtype" not in settings[0] and any("adam_beta1" in s and s.get("eval_tokens") == 41943040 for s in settings):
+        return 20.0, f"softcap 20, guessed from user_config (eval_tokens and adam_beta1 of March 2026); {override}"
+    return 15.0, f"softcap 15, since nothing points to the week of March 2026 that had 20; {override}"
+
+
+def modernise(weights: dict[str, Tensor], config: Config) -> dict[str, Tensor]:
+    """The same function in the newest names: one value table per layer that has one, lambdas everywhere."""
+    weights = dict(weights)
+    n_layer, dtype = config.n_layer, weights["transformer.wte.weight"].dtype
+    for key, value in NEUTRAL.items():
+        weights.setdefault(key, torch.full((n_layer,), value))
+    if "value_embed_A.weight" in weights:  # a product of thin matrices: multiplied out once, it is one table
+        a, b = weights.pop("value_embed_A.weight"), weights.pop("value_embed_B.weight")
+        weights["value_embed.weight"] = (a.float() @ b.float().T).to(dtype)
+    if "value_embed.weight" in weights:
+        table = weights.pop("value_embed.weight")
+        weights |= {f"value_embeds.{i}.weight": table for i in range(n_layer - n_layer // 4, n_layer)}
+    weights["lm_head.weight"] = weights["lm_head.weight"][: config.vocab_size]  # padding rows are never a token
+    return weights
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Reading
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One model in host memory, its matrices in the dtype they will be multiplied in."""
+
+    name: str
+    era: Era
+    config: Config
+    weights: dict[str, Tensor]
+    tokenizer: "Tokenizer"
+    parameters: int
+    notes: tuple[str, ...]
+
+    def engine(self, device: torch.device) -> Engine:
+        """A replica of the model on a device, with its cache."""
+        weights = {key: tensor.to(device) for key, tensor in self.weights.items()}
+        return Engine(GPT(self.config, weights), self.tokenizer)
+
+
+def read(found: Found, dtype: torch.dtype) -> Checkpoint:
+    """Opens a checkpoint's files: each is read once, and none can run code. SystemExit names what does not fit."""
+    tokenizer = read_tokenizer(found.tokenizer)
+    meta, base_meta = read_meta(found.meta), read_base_meta(found)
+    stored = read_weights(found.model)
+    try:
+        # One read and one copy. Lambdas stay float32: they are single numbers, and bfloat16 would round them.
+        cast = {key: tensor.to(dtype if tensor.dim() > 1 else torch.float32, copy=True) for key, tensor in stored.items()}
+        era, config, weights, notes = adapt(cast, meta, base_meta)
+    except Misfit as misfit:
+        raise SystemExit(f"{found.model}: {misfit} (its meta is {found.meta.name})") from None
+    if tokenizer.size != config.vocab_size:
+        raise SystemExit(f"{found.tokenizer} has {tokenizer.size} tokens, but {found.model} was trained with a "
+                         f"vocab_size of {config.vocab_size}: the two do not belong together")  # fmt: skip
+    parameters = sum(tensor.numel() for tensor in stored.values())
+    return Checkpoint(found.name, era, config, weights, tokenizer, parameters, (*found.notes, *notes))
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """A model file's tensors, still on disk until they are touched."""
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # a damaged or hostile file can fail in any way; none of them may be a traceback
+        raise SystemExit(f"{path}: torch cannot read it as plain tensors ({first_line(error)})") from None
+    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise SystemExit(f"{path}: it holds something else than a dict of tensors")
+    return {str(key).removeprefix("_orig_mod."): value for key, value in weights.items()}
+
+
+def read_meta(path: Path) -> dict:
+    try:
+        meta = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise SystemExit(f"{path}: it cannot be read as JSON ({first_line(error)})") from None
+    if not isinstance(meta, dict) or not isinstance(meta.get("user_config") or {}, dict):
+        raise SystemExit(f"{path}: it is no JSON object of nanochat's, with objects as model_config and user_config")
+    return meta
+
+
+def read_base_meta(found: Found) -> dict:
+    """The newest meta of the base model with the same tag, if the folders lie as nanochat lays them; else {}."""
+    folder = found.model.resolve().parent
+    sibling = folder.parent.parent / "base_checkpoints" / folder.name
+    if folder.parent.name not in (*SOURCES["sft"], *SOURCES["rl"]) or not sibling.is_dir():
+        return {}  # mid checkpoints are all older than the question this answers
+    steps, _ = pairs(sibling)
+    return read_meta(steps[max(steps)][1]) if steps else {}
+
+
+def first_line(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:200]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The tokenizer and the chat format
+
+TOOL_MARKERS = ("<|python_start|>", "<|python_end|>", "<|output_start|>", "<|output_end|>")
+SPECIALS = ("<|bos|>", "<|user_start|>", "<|user_end|>", "<|assistant_start|>", "<|assistant_end|>", *TOOL_MARKERS)
+
+
+class Pickled:
+    """Stands where the file says tiktoken.core.Encoding: it takes the state and does nothing with it."""
+
+    def __setstate__(self, state):
+        self.state = state
+
+
+class TokenizerUnpickler(pickle.Unpickler):
+    def find_class(self, module, name):
+        if (module, name) == ("tiktoken.core", "Encoding"):
+            return Pickled
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}, and only tiktoken.core.Encoding may be asked for")
+
+
+def read_tokenizer(path: Path) -> "Tokenizer":
+    """tokenizer.pkl without running anything in it: the state is read as data and the Encoding is built here."""
+    try:
+        with path.open("rb") as file:
+            state = TokenizerUnpickler(file).load().state
+        ranks, specials = dict(state["mergeable_ranks"]), dict(state["special_tokens"])
+        encoding = tiktoken.Encoding("nanochat", pat_str=state["pat_str"], mergeable_ranks=ranks, special_tokens=specials)
+    except Exception as error:  # as in read_weights
+        raise SystemExit(f"{path}: it is no tokenizer of nanochat's ({first_line(error)})") from None
+    if missing := [name for name in SPECIALS if name not in specials]:
+        raise SystemExit(f"{path}: it has no token {missing[0]}, so it cannot chat")
+    if sorted([*ranks.values(), *specials.values()]) != list(range(len(ranks) + len(specials))):
+        raise SystemExit(f"{path}: its token numbers are not 0 to {len(ranks) + len(specials) - 1}")
+    return Tokenizer(encoding, specials)
+
+
+class Tokenizer:
+    """Text to tokens and back. Text is never read as a special token, whoever wrote it."""
+
+    def __init__(self, encoding: tiktoken.Encoding, special: dict[str, int]):
+        self.encoding = encoding
+        self.special = special
+        self.size = encoding.n_vocab
+        self.stops = {special["<|assistant_end|>"], special["<|bos|>"]}
+
+    def encode(self, text: str) -> list[int]:
+        return self.encoding.encode_ordinary(text)
+
+    def decode(self, tokens: Iterable[int]) -> str:
+        return b"".join(map(self.encoding.decode_single_token_bytes, tokens)).decode("utf-8", "replace")
+
+    def encode_reply(self, text: str) -> list[int]:
+        """An assistant's text, in which the tool markers that this server streams become their tokens again."""
+        pieces = re.split(f"({'|'.join(map(re.escape, TOOL_MARKERS))})", text)
+        return [token for piece in pieces
+                for token in ([self.special[piece]] if piece in TOOL_MARKERS else self.encode(piece))]  # fmt: skip
+
+    def render(self, messages: list[dict]) -> list[int]:
+        """A conversation as training wrote it, up to where the reply begins.
+
+        Messages are {"role": ..., "content": ...}; a system message in front goes before the first user message.
+        """
+        special, system = self.special, ""
+        tokens = [special["<|bos|>"]]
+        for message in messages:
+            if message["role"] == "system":
+                system = message["content"] + "\n\n"
+            elif message["role"] == "user":
+                text, system = system + message["content"], ""
+                tokens += [special["<|user_start|>"], *self.encode(text), special["<|user_end|>"]]
+            else:
+                reply = self.encode_reply(message["content"])
+                tokens += [special["<|assistant_start|>"], *reply, special["<|assistant_end|>"]]
+        return tokens + [special["<|assistant_start|>"]]
+
+    def fit(self, messages: list[dict], limit: int) -> tuple[list[int], int]:
+        """Renders what fits into limit tokens: the prompt, and how many messages were left out.
+
+        Whole turns (a user message and what follows it) go from the oldest on; the system message and the newest user
+        message never. Raises ValueError if these two are too long by themselves.
+        """
+        system = [message for message in messages[:1] if message["role"] == "system"]
+        rest = messages[len(system) :]
+        turns = sorted({0, *(i for i, message in enumerate(rest) if message["role"] == "user")})
+
+        def prompt(turn: int) -> list[int]:
+            return self.render(system + rest[turns[turn] :])
+
+        first = bisect.bisect_left(range(len(turns)), True, key=lambda turn: len(prompt(turn)) <= limit)
+        if first == len(turns):
+            raise ValueError(f"the newest message takes {len(prompt(first - 1))} tokens, and only {limit} fit")
+        return prompt(first), turns[first]
+
+    def deltas(self, tokens: Iterable[int]) -> Iterator[str]:
+        """The text of each token as far as its characters are whole, often "": joined, it is the reply's text.
+
+        Stop tokens have no text. A character that the end cuts in two comes as U+FFFD.
+        """
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        for token in tokens:
+            if token not in self.stops:
+                yield decoder.decode(self.encoding.decode_single_token_bytes(token))
+        if tail := decoder.decode(b"", final=True):
+            yield tail

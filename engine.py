@@ -1,0 +1,348 @@
+"""Token ids in, token ids out: nanochat's model in every shape it has had, its cache, its sampler, its calculator.
+
+checkpoint.py turns files into a `Config` and a dict of weights; `GPT` is the forward pass over them; `Engine` reads a
+prompt through it once and yields the reply token by token. This file knows nothing of files, HTTP or threads, and it
+does not batch: one engine writes one reply at a time, and chat_web.py has one engine per GPU.
+
+Letters in the shape comments:
+    B batch    T tokens in this call    S tokens seen so far, these included    V vocabulary
+    C channels (n_embd)    H query heads    K key/value heads    D channels of one head (C / H)
+"""
+
+import ast
+import math
+import operator
+import re
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The model
+
+
+@dataclass(frozen=True)
+class Config:
+    """What the weights cannot say by their shapes. Lengths and windows are counted in tokens."""
+
+    sequence_len: int  # the context: prompt and reply together
+    vocab_size: int
+    n_head: int
+    n_kv_head: int
+    n_embd: int
+    windows: tuple[int | None, ...]  # a layer's query sees this many keys before its own; None is all of them
+    rope_base: float = 100_000.0
+    rope_bf16: bool = False  # rotary tables rounded to bfloat16, as they were trained until March 2026
+    qk_scale: float = 1.2
+    softcap: float = 15.0
+    gate_factor: float = 3.0
+
+    @property
+    def n_layer(self) -> int:
+        return len(self.windows)
+
+    @property
+    def head_dim(self) -> int:
+        return self.n_embd // self.n_head
+
+
+def norm(x: Tensor) -> Tensor:
+    """RMSNorm without weights over the last axis (Zhang and Sennrich 2019, equation 4)."""
+    return F.rms_norm(x, x.shape[-1:], eps=2**-23)
+
+
+def rotary_tables(config: Config, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """cos and sin of position * base^(-2c/D), one row per position: each (sequence_len, 1, D/2).
+
+    The frequencies are those of RoFormer (Su et al. 2021, section 3.2.2).
+    """
+    exponent = torch.arange(0, config.head_dim, 2, dtype=torch.float32, device=device) / config.head_dim
+    positions = torch.arange(config.sequence_len, dtype=torch.float32, device=device)
+    angle = torch.outer(positions, 1.0 / config.rope_base**exponent)[:, None]
+    if config.rope_bf16:
+        return angle.cos().bfloat16().to(dtype), angle.sin().bfloat16().to(dtype)
+    return angle.cos().to(dtype), angle.sin().to(dtype)
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turns each head's halves against each other by minus the angle, nanochat's sign. (B, T, heads, D) -> the same."""
+    u, w = x.chunk(2, dim=-1)
+    return torch.cat((u * cos + w * sin, w * cos - u * sin), dim=-1)
+
+
+def reach(T: int, S: int, window: int | None, device: torch.device) -> tuple[int, dict]:
+    """The oldest of S keys that the last T queries need, and the keyword arguments that mask the rest for SDPA."""
+    oldest = 0 if window is None else max(0, S - T - window)
+    if T == 1:
+        return oldest, {}
+    if T == S and (window is None or T <= window + 1):
+        return oldest, {"is_causal": True}
+    queries = torch.arange(S - T, S, device=device)[:, None]
+    distance = queries - torch.arange(oldest, S, device=device)  # (T, S - oldest)
+    return oldest, {"attn_mask": (distance >= 0) & (distance <= (S if window is None else window))}
+
+
+class KVCache:
+    """Keys and values of one sequence, in memory that is allocated once; `length` tokens of it are valid."""
+
+    def __init__(self, config: Config, device: torch.device, dtype: torch.dtype):
+        shape = (config.n_layer, 1, config.n_kv_head, config.sequence_len, config.head_dim)
+        self.keys = torch.empty(shape, device=device, dtype=dtype)
+        self.values = torch.empty(shape, device=device, dtype=dtype)
+        self.clear()
+
+    def clear(self) -> None:
+        self.length = 0
+        self.last: Tensor | None = None  # (1, 1): the newest token, which smear and bigram need one step later
+
+    def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Stores k and v, each (1, K, T, D), behind `length`; returns all so far, each (1, K, S, D)."""
+        end = self.length + k.size(2)
+        assert end <= self.keys.size(3), f"{end} tokens in a cache of {self.keys.size(3)}"
+        self.keys[layer, :, :, self.length : end] = k
+        self.values[layer, :, :, self.length : end] = v
+        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+
+    def advance(self, ids: Tensor) -> None:
+        """Called once every layer has stored ids (1, T)."""
+        self.length += ids.size(1)
+        self.last = ids[:, -1:]
+
+
+class GPT:
+    """nanochat's transformer. Weights go by nanochat's own names; what a checkpoint's era did not have is not there."""
+
+    def __init__(self, config: Config, weights: dict[str, Tensor]):
+        self.config = config
+        self.weights = weights
+        embedding = weights["transformer.wte.weight"]
+        self.device, self.dtype = embedding.device, embedding.dtype
+        self.cos, self.sin = rotary_tables(config, self.device, self.dtype)
+
+    def hidden(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
+        """ids (B, T) int64 -> the final channels of each position (B, T, C). With a cache, ids go on from there."""
+        w, c = self.weights, self.config
+        start, T = (cache.length if cache else 0), ids.size(1)
+        positions = torch.arange(start, start + T, device=ids.device)
+        before = torch.cat((cache.last if start else ids[:, :1], ids[:, :-1]), dim=1)  # the token before each
+        rotary = self.cos[start : start + T], self.sin[start : start + T]
+        spans = {window: reach(T, start + T, window, ids.device) for window in set(c.windows)}
+
+        x = norm(F.embedding(ids, w["transformer.wte.weight"]))  # (B, T, C)
+        if "smear_gate.weight" in w:
+            gate = w["smear_lambda"][0] * torch.sigmoid(F.linear(x[..., :24], w["smear_gate.weight"]))  # (B, T, 1)
+            gate = gate * (positions > 0)[:, None]  # the first token has nothing before it
+            x = x + gate * norm(F.embedding(before, w["transformer.wte.weight"]))
+        if "bigram_lambdas" in w:
+            bigram = F.embedding(self.bigram_rows(ids, before, positions), w["bigram_embed.embed.weight"])
+        x0 = x
+        for i, window in enumerate(c.windows):
+            x = w["resid_lambdas"][i] * x + w["x0_lambdas"][i] * x0
+            if "bigram_lambdas" in w:
+                x = x + w["bigram_lambdas"][i] * bigram
+            x = x + self.attention(i, norm(x), ids, rotary, spans[window], cache)
+            x = x + self.mlp(i, norm(x))
+            if i == c.n_layer // 2:
+                middle = x
+        if "backout_lambda" in w:
+            x = x - w["backout_lambda"][0] * middle
+        if cache:
+            cache.advance(ids)
+        return norm(x)
+
+    def attention(self, i: int, a: Tensor, ids: Tensor, rotary: tuple, span: tuple, cache: KVCache | None) -> Tensor:
+        """Layer i's attention over its normalised input a (B, T, C) -> (B, T, C)."""
+        w, c, layer = self.weights, self.config, f"transformer.h.{i}.attn."
+        q = F.linear(a, w[layer + "c_q.weight"]).unflatten(-1, (c.n_head, -1))  # (B, T, H, D)
+        k = F.linear(a, w[layer + "c_k.weight"]).unflatten(-1, (c.n_kv_head, -1))  # (B, T, K, D)
+        v = F.linear(a, w[layer + "c_v.weight"]).unflatten(-1, (c.n_kv_head, -1))  # (B, T, K, D)
+        if f"value_embeds.{i}.weight" in w:
+            embedded = F.embedding(ids, w[f"value_embeds.{i}.weight"]).view_as(v)
+            v = v + self.value_gain(i, a) * embedded
+        q = norm(rotate(q, *rotary)) * c.qk_scale
+        k = norm(rotate(k, *rotary)) * c.qk_scale
+        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # (B, heads, T, D)
+        if cache:
+            k, v = cache.append(i, k, v)  # (B, K, S, D)
+        oldest, mask = span
+        k, v = k[:, :, oldest:], v[:, :, oldest:]
+        y = F.scaled_dot_product_attention(q, k, v, enable_gqa=c.n_head != c.n_kv_head, **mask)
+        return F.linear(y.transpose(1, 2).flatten(-2), w[layer + "c_proj.weight"])
+
+    def value_gain(self, i: int, a: Tensor) -> Tensor:
+        """How much of layer i's value embedding is added: (B, T, K, 1) by its gate, or one number before gates."""
+        gate = self.weights.get(f"transformer.h.{i}.attn.ve_gate.weight")
+        if gate is None:
+            return self.weights["v0_lambdas"][i]
+        return self.config.gate_factor * torch.sigmoid(F.linear(a[..., : gate.size(1)], gate))[..., None]
+
+    def mlp(self, i: int, a: Tensor) -> Tensor:
+        layer = f"transformer.h.{i}.mlp."
+        return F.linear(F.linear(a, self.weights[layer + "c_fc.weight"]).relu().square(),
+                        self.weights[layer + "c_proj.weight"])
+
+    def bigram_rows(self, ids: Tensor, before: Tensor, positions: Tensor) -> Tensor:
+        """The hash that picks a row of the bigram table for each token (B, T); the last row is the first token's."""
+        last = self.weights["bigram_embed.embed.weight"].size(0) - 1
+        return torch.where(positions > 0, ((36313 * ids) ^ (27191 * before)) % last, last)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Final channels (..., C) -> float32 logits (..., V), softly capped (Gemma 2, section 2)."""
+        z = F.linear(x, self.weights["lm_head.weight"]).float()
+        return self.config.softcap * torch.tanh(z / self.config.softcap)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Sampling
+
+COLDEST = 1e-6  # a smaller temperature divides logits into infinities, and the draw is greedy long before
+
+
+def sample(logits: Tensor, temperature: float, top_k: int, rng: torch.Generator) -> int:
+    """Draws one token from logits (V,) float32. Temperature 0 takes the largest; top_k 0 keeps the whole vocabulary."""
+    if temperature == 0:
+        return int(logits.argmax())
+    if top_k:
+        logits, tokens = logits.topk(min(top_k, logits.numel()))
+    choice = torch.multinomial(F.softmax(logits / max(temperature, COLDEST), dim=-1), 1, generator=rng)
+    return int(tokens[choice] if top_k else choice)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The calculator
+
+OPERATORS = {
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv, ast.UAdd: operator.pos, ast.USub: operator.neg,
+}
+MAX_EXPRESSION = 1000  # characters; with no power among the operators, this bounds the digits and the work as well
+LITERAL = r"'[^'\\\n]*'|\"[^\"\\\n]*\""  # no backslashes: nobody agrees what they would count
+
+
+def calculate(expression: str) -> str | None:
+    """The text that answers an expression as Python would print it, or None where there is no answer.
+
+    Two forms are known: arithmetic (+ - * / // and parentheses over decimal numbers, whose commas are dropped) and
+    one string literal's .count() of another. The syntax tree is walked with an allow-list: nothing is ever executed,
+    so it needs neither a timer nor a signal and works in any thread.
+    """
+    if len(expression) > MAX_EXPRESSION:
+        return None
+    text = re.sub(rf"({LITERAL})|,", lambda match: match[1] or "", expression).strip(" ")
+    outside = re.sub(LITERAL, "", text)
+    arithmetic = outside == text and re.fullmatch(r"[0-9+\-*/.() ]+", text) and "**" not in text
+    if not arithmetic and re.sub(r"[ ()]", "", outside) != ".count":
+        return None
+    try:
+        tree = ast.parse(text, mode="eval").body
+        answer = evaluate(tree) if arithmetic else count(tree)
+    except (SyntaxError, ValueError, ArithmeticError, RecursionError, MemoryError):
+        return None  # not an expression, a division by zero, or nested deeper than the parser goes
+    overflowed = isinstance(answer, float) and not math.isfinite(answer)
+    return None if answer is None or overflowed else str(answer)
+
+
+def evaluate(tree: ast.AST) -> int | float | None:
+    """Arithmetic over a syntax tree. ValueError for any node that is not on the list."""
+    match tree:
+        case ast.Constant(value=int() | float() as number):
+            return number
+        case ast.UnaryOp(op=op, operand=operand) if type(op) in OPERATORS:
+            return OPERATORS[type(op)](evaluate(operand))
+        case ast.BinOp(left=left, op=op, right=right) if type(op) in OPERATORS:
+            return OPERATORS[type(op)](evaluate(left), evaluate(right))
+    raise ValueError(f"{type(tree).__name__} is not arithmetic")
+
+
+def count(tree: ast.AST) -> int | None:
+    """'text'.count('part') over a syntax tree, or None for any other tree."""
+    match tree:
+        case ast.Call(
+            func=ast.Attribute(value=ast.Constant(value=str(text)), attr="count"),
+            args=[ast.Constant(value=str(part))],
+            keywords=[],
+        ):
+            return text.count(part)
+    return None
+
+
+class Calculator:
+    """Watches a reply for an expression between the python markers; its answer waits in `forced` as tokens."""
+
+    def __init__(self, tokenizer):
+        self.tokenizer = tokenizer
+        self.expression: list[int] | None = None  # None outside of a block
+        self.forced: deque[int] = deque()
+
+    def see(self, token: int) -> None:
+        """Takes note of the next token of the reply, sampled or forced."""
+        special = self.tokenizer.special
+        if token == special["<|python_start|>"]:
+            self.expression = []
+        elif self.expression is None:
+            return
+        elif token != special["<|python_end|>"]:
+            self.expression.append(token)
+        else:
+            answer = calculate(self.tokenizer.decode(self.expression))
+            self.expression = None
+            if answer is not None:
+                self.forced += [special["<|output_start|>"], *self.tokenizer.encode(answer), special["<|output_end|>"]]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Generation
+
+
+class Engine:
+    """Writes replies with one model, one after the other.
+
+    The tokenizer gives the calculator its text: `special` (name -> id), `encode(text)` and `decode(tokens)`.
+    """
+
+    def __init__(self, model: GPT, tokenizer):
+        self.model = model
+        self.tokenizer = tokenizer
+        self.context = model.config.sequence_len
+        self.stops = {tokenizer.special["<|assistant_end|>"], tokenizer.special["<|bos|>"]}
+        self.cache = KVCache(model.config, model.device, model.dtype)
+
+    def generate(
+        self, prompt: list[int], max_tokens: int, temperature: float = 0.0, top_k: int = 0, seed: int = 0
+    ) -> Iterator[int]:
+        """Yields the reply to a prompt, at most max_tokens tokens of it, a final stop token included.
+
+        It ends after <|assistant_end|> or <|bos|>, after max_tokens, or when the context is full. The same seed and
+        prompt give the same tokens. Raises ValueError at the call for a prompt that is empty or longer than the context.
+        """
+        room = self.context - len(prompt)
+        if not prompt or room < 0:
+            raise ValueError(f"a prompt of {len(prompt)} tokens, where the context holds 1 to {self.context}")
+        rng = torch.Generator(self.model.device).manual_seed(seed)
+        return self.reply(prompt, min(max_tokens, room), temperature, top_k, rng)
+
+    def reply(self, prompt, budget, temperature, top_k, rng) -> Iterator[int]:
+        self.cache.clear()
+        calculator = Calculator(self.tokenizer)
+        unread = list(prompt)  # the model reads these when its next word is needed, forced tokens in one go
+        for _ in range(budget):
+            if calculator.forced:
+                token = calculator.forced.popleft()
+            else:
+                token = self.step(unread, temperature, top_k, rng)
+                unread = []
+            calculator.see(token)
+            yield token
+            if token in self.stops:
+                return
+            unread.append(token)
+
+    @torch.inference_mode()
+    def step(self, ids: list[int], temperature: float, top_k: int, rng: torch.Generator) -> int:
+        """Reads ids into the cache and draws the token that follows them."""
+        x = self.model.hidden(torch.tensor([ids], device=self.model.device), self.cache)
+        return sample(self.model.logits(x[0, -1]), temperature, top_k, rng)
