@@ -1,4 +1,4 @@
-"""A folder of nanochat's in, an engine's parts out: finding, reading and adapting checkpoints; the tokenizer; the chat format.
+"""A folder of nanochat's in, a model and a tokenizer out, of whatever architecture nanochat had at the time.
 
 `find` picks the files, `read` opens them without ever running code from them and adapts any architecture that nanochat
 has trained to the one that engine.py computes, and `Tokenizer` turns conversations into tokens and tokens into text.
@@ -25,7 +25,7 @@ if __package__:
 else:
     from engine import GPT, Config, Engine
 
-# ---------------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------------
 # Finding
 
 SOURCES = {
@@ -65,7 +65,9 @@ def find(source: str, tag: str | None = None, step: int | None = None) -> Found:
     folder = pick_folder(source, tag, notes)
     steps, lonely = pairs(folder)
     if not steps:
-        held = f"only {', '.join(lonely)} without its meta_*.json" if lonely else f"it holds {listing(folder)}"
+        held = (
+            f"only {', '.join(lonely)} without its meta_*.json" if lonely else f"it holds {listing(folder)}"
+        )
         raise SystemExit(f"no model_NNNNNN.pt with its meta_NNNNNN.json in {folder}: {held}")
     if step is not None and step not in steps:
         raise SystemExit(f"no step {step} in {folder}: it holds {numbers(steps)}; pass one of them with -s")
@@ -85,13 +87,21 @@ def pick_folder(source: str, tag: str | None, notes: list[str]) -> Path:
     parents = [base / name for name in SOURCES[source] if (base / name).is_dir()]
     folders = [folder for parent in parents for folder in sorted(parent.iterdir()) if folder.is_dir()]
     if tag:
-        named = [folder for folder in folders if folder.name == tag] or ([Path(tag)] if Path(tag).is_dir() else [])
+        named = [folder for folder in folders if folder.name == tag] or (
+            [Path(tag)] if Path(tag).is_dir() else []
+        )
         if not named:
             others = ", ".join(folder.name for folder in folders) or "none"
-            raise SystemExit(f"no tag {tag} in {base / SOURCES[source][0]}: there are {others}; pass -g TAG or -g PATH")
+            raise SystemExit(
+                f"no tag {tag} in {base / SOURCES[source][0]}: there are {others}; pass -g TAG or -g PATH"
+            )
         return named[0]
     complete = [folder for folder in folders if pairs(folder)[0]]
-    notes += [f"{folder} holds no complete checkpoint and is skipped" for folder in folders if folder not in complete]
+    notes += [
+        f"{folder} holds no complete checkpoint and is skipped"
+        for folder in folders
+        if folder not in complete
+    ]
     if not complete:
         raise SystemExit(nothing_found(base, source))
     return max(complete, key=depth_then_age)
@@ -105,7 +115,9 @@ def depth_then_age(folder: Path) -> tuple[int, float]:
 
 def nothing_found(base: Path, source: str) -> str:
     searched = base / SOURCES[source][0]
-    others = [name for name, folders in SOURCES.items() if any((base / folder).is_dir() for folder in folders)]
+    others = [
+        name for name, folders in SOURCES.items() if any((base / folder).is_dir() for folder in folders)
+    ]
     hint = f"pass -i {' or -i '.join(others)}, or " if others and source not in others else ""
     return (f"no checkpoint in {searched}: {base} {'holds ' + listing(base) if base.is_dir() else 'does not exist'}; "
             f"{hint}pass -g PATH, or set NANOCHAT_BASE_DIR to the folder that nanochat wrote")  # fmt: skip
@@ -142,8 +154,9 @@ def find_tokenizer(folder: Path) -> Path:
     raise SystemExit(f"no tokenizer.pkl for {folder}: looked in {', '.join(map(str, places))}")
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------------
 # Architectures
+
 
 @dataclass(frozen=True)
 class Era:
@@ -202,7 +215,10 @@ KEYS = (
     ("backout_lambda",                                "1",    "smear"),
 )  # fmt: skip
 
-NEUTRAL = {"resid_lambdas": 1.0, "x0_lambdas": 0.0}  # what computes as if a layer's scale had not been invented yet
+NEUTRAL = {
+    "resid_lambdas": 1.0,
+    "x0_lambdas": 0.0,
+}  # what computes as if a layer's scale had not been invented yet
 
 
 class Misfit(ValueError):
@@ -218,21 +234,27 @@ def recognise(weights: dict[str, Tensor], last_layer: int) -> Era:
     raise Misfit("key transformer.wte.weight is missing: this is no nanochat model")
 
 
-def adapt(weights: dict[str, Tensor], meta: dict, base_meta: dict) -> tuple[Era, Config, dict[str, Tensor], list[str]]:
+def adapt(
+    stored: dict[str, Tensor], meta: dict, base_meta: dict, dtype: torch.dtype
+) -> tuple[Era, Config, dict[str, Tensor], list[str]]:
     """A state dict of any era as the one engine.py computes: its era, config, weights, and notes for the log.
 
     base_meta is the meta of the base model that a chat model was tuned from, or {}. Where meta and shapes contradict
     each other the shapes win, but for vocab_size and n_head, which no shape shows. Raises Misfit.
     """
     given = model_config(meta)
-    layers = [int(match[1]) for key in weights if (match := re.match(r"transformer\.h\.([0-9]{1,4})\.", key))]
-    if given.get("num_experts") or any(".router." in key for key in weights):
-        raise Misfit("a mixture-of-experts model (nanochat's branches moe and moe3), which this server does not run")
+    layers = [int(match[1]) for key in stored if (match := re.match(r"transformer\.h\.([0-9]{1,4})\.", key))]
+    if given.get("num_experts") or any(".router." in key for key in stored):
+        raise Misfit(
+            "a mixture-of-experts model (nanochat's branches moe and moe3), which this server does not run"
+        )
     if not layers:
         raise Misfit("key transformer.h.0.attn.c_q.weight is missing: this is no nanochat model")
-    era = recognise(weights, max(layers))
-    sizes = measure(weights, given, max(layers) + 1, era)
-    check_keys(weights, era, sizes)
+    era = recognise(stored, max(layers))
+    sizes = measure(stored, given, max(layers) + 1, era)
+    check_keys(stored, era, sizes)
+    # One read, one copy. Lambdas stay float32: they are single numbers, and bfloat16 would round them.
+    cast = {key: tensor.to(dtype if tensor.dim() > 1 else torch.float32, copy=True) for key, tensor in stored.items()}
     windows, notes = pick_windows(era, given, meta, sizes["L"])
     softcap, why = pick_softcap(era, meta, base_meta)
     notes += [why] if why else []
@@ -241,7 +263,7 @@ def adapt(weights: dict[str, Tensor], meta: dict, base_meta: dict) -> tuple[Era,
         n_kv_head=sizes["K"], n_embd=sizes["C"], windows=windows, rope_base=era.rope_base, rope_bf16=era.rope_bf16,
         qk_scale=era.qk_scale, softcap=softcap, gate_factor=era.gate_factor,
     )  # fmt: skip
-    return era, config, modernise(weights, config), notes
+    return era, config, modernise(cast, config), notes
 
 
 def model_config(meta: dict) -> dict:
@@ -269,24 +291,41 @@ def measure(weights: dict[str, Tensor], given: dict, n_layer: int, era: Era) -> 
     if rows < V:
         raise Misfit(f"transformer.wte.weight has {rows} rows for a vocab_size of {V}")
     if C % H or C // H % 2 or N % (C // H) or N == 0 or H % (N // (C // H)):
-        raise Misfit(f"{C} channels and {N} key/value channels cannot be split over model_config.n_head = {H} heads")
+        raise Misfit(
+            f"{C} channels and {N} key/value channels cannot be split over model_config.n_head = {H} heads"
+        )
     D = C // H
-    return {"R": rows, "C": C, "F": 4 * C, "L": n_layer, "N": N, "K": N // D, "B": 5 * V, "G": era.gate_columns}
+    return {
+        "R": rows,
+        "C": C,
+        "F": 4 * C,
+        "L": n_layer,
+        "N": N,
+        "K": N // D,
+        "B": 5 * V,
+        "G": era.gate_columns,
+    }
+
+
+def expected_shapes(era: Era, sizes: dict[str, int]) -> dict[str, tuple[int, ...]]:
+    """KEYS for one model: key -> shape."""
+    shapes = {}
+    for pattern, letters, feature in KEYS:
+        if not feature or feature in era.features.split():
+            shape = tuple(sizes[letter] if letter in sizes else int(letter) for letter in letters.split())
+            every = range(sizes["L"]) if "{i}" in pattern else range((sizes["L"] - 1) % 2, sizes["L"], 2)
+            shapes |= {pattern.format(i=i, alternate=i): shape for i in (every if "{" in pattern else [0])}
+    return shapes
 
 
 def check_keys(weights: dict[str, Tensor], era: Era, sizes: dict[str, int]) -> None:
     """Every key of the era is there in its shape, and no other."""
-    expected = {}
-    for pattern, letters, feature in KEYS:
-        if not feature or feature in era.features.split():
-            shape = [sizes[letter] if letter in sizes else int(letter) for letter in letters.split()]
-            every = range(sizes["L"]) if "{i}" in pattern else range((sizes["L"] - 1) % 2, sizes["L"], 2)
-            expected |= {pattern.format(i=i, alternate=i): shape for i in (every if "{" in pattern else [0])}
+    expected = expected_shapes(era, sizes)
     for key, shape in expected.items():
         if key not in weights:
             raise Misfit(f"key {key} is missing, which a model of era {era.name} has")
-        if list(weights[key].shape) != shape:
-            raise Misfit(f"key {key} has shape {shape_text(weights[key])} where {tuple(shape)} is expected")
+        if weights[key].shape != shape:
+            raise Misfit(f"key {key} has shape {shape_text(weights[key])} where {shape} is expected")
         if not weights[key].is_floating_point() or weights[key].layout != torch.strided:
             raise Misfit(f"key {key} holds {weights[key].dtype}, not plain floating point numbers")
     if unknown := sorted(weights.keys() - expected.keys()):
@@ -302,10 +341,14 @@ def pick_windows(era: Era, given: dict, meta: dict, n_layer: int) -> tuple[tuple
     long, short = given["sequence_len"], era.short_window(given["sequence_len"])
     pattern, notes = given.get("window_pattern"), []
     if pattern is None and ("lambdas" not in era.features or "device_batch_size" in meta):
-        return (None,) * n_layer, notes  # models without windows; only a base model's meta tells its batch size
+        return (
+            None,
+        ) * n_layer, notes  # models without windows; only a base model's meta tells its batch size
     if pattern is None:
         pattern = "L"
-        notes.append("the meta has no window_pattern: every layer sees the whole context, as nanochat loads it")
+        notes.append(
+            "the meta has no window_pattern: every layer sees the whole context, as nanochat loads it"
+        )
     if not isinstance(pattern, str) or not re.fullmatch("[SL]+", pattern.upper()):
         raise Misfit(f"model_config.window_pattern is {pattern!r}, which is not made of the letters S and L")
     windows = [short if pattern.upper()[i % len(pattern)] == "S" else long for i in range(n_layer)]
@@ -313,9 +356,10 @@ def pick_windows(era: Era, given: dict, meta: dict, n_layer: int) -> tuple[tuple
 
 
 def pick_softcap(era: Era, meta: dict, base_meta: dict) -> tuple[float, str]:
-    """The softcap, and how it was chosen where the checkpoint cannot tell: era G had 15, and 20 for a week of March 2026.
+    """The softcap, and how it was chosen where the checkpoint cannot tell.
 
-    A base run of that week is known by two defaults among its settings, a chat model by its base model's.
+    Era G had 15, and 20 for a week of March 2026. A base run of that week is known by two defaults among its settings,
+    a chat model by its base model's.
     """
     own = meta["model_config"].get("softcap")
     if own is not None:
@@ -326,8 +370,13 @@ def pick_softcap(era: Era, meta: dict, base_meta: dict) -> tuple[float, str]:
         return 15.0, ""
     override = 'add "softcap": 15 or 20 to the meta\'s model_config if you know better'
     settings = [clock.get("user_config") or {} for clock in (meta, base_meta)]
-    if "dtype" not in settings[0] and any("adam_beta1" in s and s.get("eval_tokens") == 41943040 for s in settings):
-        return 20.0, f"softcap 20, guessed from user_config (eval_tokens and adam_beta1 of March 2026); {override}"
+    if "dtype" not in settings[0] and any(
+        "adam_beta1" in s and s.get("eval_tokens") == 41943040 for s in settings
+    ):
+        return (
+            20.0,
+            f"softcap 20, guessed from user_config (eval_tokens and adam_beta1 of March 2026); {override}",
+        )
     return 15.0, f"softcap 15, since nothing points to the week of March 2026 that had 20; {override}"
 
 
@@ -343,11 +392,13 @@ def modernise(weights: dict[str, Tensor], config: Config) -> dict[str, Tensor]:
     if "value_embed.weight" in weights:
         table = weights.pop("value_embed.weight")
         weights |= {f"value_embeds.{i}.weight": table for i in range(n_layer - n_layer // 4, n_layer)}
-    weights["lm_head.weight"] = weights["lm_head.weight"][: config.vocab_size]  # padding rows are never a token
+    weights["lm_head.weight"] = weights["lm_head.weight"][
+        : config.vocab_size
+    ]  # padding rows are never a token
     return weights
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------------
 # Reading
 
 
@@ -375,9 +426,7 @@ def read(found: Found, dtype: torch.dtype) -> Checkpoint:
     meta, base_meta = read_meta(found.meta), read_base_meta(found)
     stored = read_weights(found.model)
     try:
-        # One read and one copy. Lambdas stay float32: they are single numbers, and bfloat16 would round them.
-        cast = {key: tensor.to(dtype if tensor.dim() > 1 else torch.float32, copy=True) for key, tensor in stored.items()}
-        era, config, weights, notes = adapt(cast, meta, base_meta)
+        era, config, weights, notes = adapt(stored, meta, base_meta, dtype)
     except Misfit as misfit:
         raise SystemExit(f"{found.model}: {misfit} (its meta is {found.meta.name})") from None
     if tokenizer.size != config.vocab_size:
@@ -391,7 +440,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """A model file's tensors, still on disk until they are touched."""
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # a damaged or hostile file can fail in any way; none of them may be a traceback
+    except (
+        Exception
+    ) as error:  # a damaged or hostile file can fail in any way; none of them may be a traceback
         raise SystemExit(f"{path}: torch cannot read it as plain tensors ({first_line(error)})") from None
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise SystemExit(f"{path}: it holds something else than a dict of tensors")
@@ -404,7 +455,9 @@ def read_meta(path: Path) -> dict:
     except (OSError, ValueError, RecursionError) as error:
         raise SystemExit(f"{path}: it cannot be read as JSON ({first_line(error)})") from None
     if not isinstance(meta, dict) or not isinstance(meta.get("user_config") or {}, dict):
-        raise SystemExit(f"{path}: it is no JSON object of nanochat's, with objects as model_config and user_config")
+        raise SystemExit(
+            f"{path}: it is no JSON object of nanochat's, with objects as model_config and user_config"
+        )
     return meta
 
 
@@ -423,11 +476,18 @@ def first_line(error: Exception) -> str:
     return text.splitlines()[0][:200]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------------
 # The tokenizer and the chat format
 
 TOOL_MARKERS = ("<|python_start|>", "<|python_end|>", "<|output_start|>", "<|output_end|>")
-SPECIALS = ("<|bos|>", "<|user_start|>", "<|user_end|>", "<|assistant_start|>", "<|assistant_end|>", *TOOL_MARKERS)
+SPECIALS = (
+    "<|bos|>",
+    "<|user_start|>",
+    "<|user_end|>",
+    "<|assistant_start|>",
+    "<|assistant_end|>",
+    *TOOL_MARKERS,
+)
 
 
 class Pickled:
@@ -441,7 +501,9 @@ class TokenizerUnpickler(pickle.Unpickler):
     def find_class(self, module, name):
         if (module, name) == ("tiktoken.core", "Encoding"):
             return Pickled
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}, and only tiktoken.core.Encoding may be asked for")
+        raise pickle.UnpicklingError(
+            f"it asks for {module}.{name}, and only tiktoken.core.Encoding may be asked for"
+        )
 
 
 def read_tokenizer(path: Path) -> "Tokenizer":
@@ -450,7 +512,9 @@ def read_tokenizer(path: Path) -> "Tokenizer":
         with path.open("rb") as file:
             state = TokenizerUnpickler(file).load().state
         ranks, specials = dict(state["mergeable_ranks"]), dict(state["special_tokens"])
-        encoding = tiktoken.Encoding("nanochat", pat_str=state["pat_str"], mergeable_ranks=ranks, special_tokens=specials)
+        encoding = tiktoken.Encoding(
+            "nanochat", pat_str=state["pat_str"], mergeable_ranks=ranks, special_tokens=specials
+        )
     except Exception as error:  # as in read_weights
         raise SystemExit(f"{path}: it is no tokenizer of nanochat's ({first_line(error)})") from None
     if missing := [name for name in SPECIALS if name not in specials]:
@@ -514,7 +578,9 @@ class Tokenizer:
 
         first = bisect.bisect_left(range(len(turns)), True, key=lambda turn: len(prompt(turn)) <= limit)
         if first == len(turns):
-            raise ValueError(f"the newest message takes {len(prompt(first - 1))} tokens, and only {limit} fit")
+            raise ValueError(
+                f"the newest message takes {len(prompt(first - 1))} tokens, and only {limit} fit"
+            )
         return prompt(first), turns[first]
 
     def deltas(self, tokens: Iterable[int]) -> Iterator[str]:

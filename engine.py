@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# ---------------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------------
 # The model
 
 
@@ -97,7 +97,9 @@ class KVCache:
 
     def clear(self) -> None:
         self.length = 0
-        self.last: Tensor | None = None  # (1, 1): the newest token, which smear and bigram need one step later
+        self.last: Tensor | None = (
+            None  # (1, 1): the newest token, which smear and bigram need one step later
+        )
 
     def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Stores k and v, each (1, K, T, D), behind `length`; returns all so far, each (1, K, S, D)."""
@@ -134,7 +136,9 @@ class GPT:
 
         x = norm(F.embedding(ids, w["transformer.wte.weight"]))  # (B, T, C)
         if "smear_gate.weight" in w:
-            gate = w["smear_lambda"][0] * torch.sigmoid(F.linear(x[..., :24], w["smear_gate.weight"]))  # (B, T, 1)
+            gate = w["smear_lambda"][0] * torch.sigmoid(
+                F.linear(x[..., :24], w["smear_gate.weight"])
+            )  # (B, T, 1)
             gate = gate * (positions > 0)[:, None]  # the first token has nothing before it
             x = x + gate * norm(F.embedding(before, w["transformer.wte.weight"]))
         if "bigram_lambdas" in w:
@@ -154,7 +158,9 @@ class GPT:
             cache.advance(ids)
         return norm(x)
 
-    def attention(self, i: int, a: Tensor, ids: Tensor, rotary: tuple, span: tuple, cache: KVCache | None) -> Tensor:
+    def attention(
+        self, i: int, a: Tensor, ids: Tensor, rotary: tuple, span: tuple, cache: KVCache | None
+    ) -> Tensor:
         """Layer i's attention over its normalised input a (B, T, C) -> (B, T, C)."""
         w, c, layer = self.weights, self.config, f"transformer.h.{i}.attn."
         q = F.linear(a, w[layer + "c_q.weight"]).unflatten(-1, (c.n_head, -1))  # (B, T, H, D)
@@ -182,8 +188,10 @@ class GPT:
 
     def mlp(self, i: int, a: Tensor) -> Tensor:
         layer = f"transformer.h.{i}.mlp."
-        return F.linear(F.linear(a, self.weights[layer + "c_fc.weight"]).relu().square(),
-                        self.weights[layer + "c_proj.weight"])
+        return F.linear(
+            F.linear(a, self.weights[layer + "c_fc.weight"]).relu().square(),
+            self.weights[layer + "c_proj.weight"],
+        )
 
     def bigram_rows(self, ids: Tensor, before: Tensor, positions: Tensor) -> Tensor:
         """The hash that picks a row of the bigram table for each token (B, T); the last row is the first token's."""
@@ -196,7 +204,7 @@ class GPT:
         return self.config.softcap * torch.tanh(z / self.config.softcap)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------------
 # Sampling
 
 COLDEST = 1e-6  # a smaller temperature divides logits into infinities, and the draw is greedy long before
@@ -212,14 +220,21 @@ def sample(logits: Tensor, temperature: float, top_k: int, rng: torch.Generator)
     return int(tokens[choice] if top_k else choice)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------------
 # The calculator
 
 OPERATORS = {
-    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv, ast.UAdd: operator.pos, ast.USub: operator.neg,
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.UAdd: operator.pos,
+    ast.USub: operator.neg,
 }
-MAX_EXPRESSION = 1000  # characters; with no power among the operators, this bounds the digits and the work as well
+MAX_EXPRESSION = (
+    1000  # characters; with no power among the operators, this bounds the digits and the work as well
+)
 LITERAL = r"'[^'\\\n]*'|\"[^\"\\\n]*\""  # no backslashes: nobody agrees what they would count
 
 
@@ -291,10 +306,14 @@ class Calculator:
             answer = calculate(self.tokenizer.decode(self.expression))
             self.expression = None
             if answer is not None:
-                self.forced += [special["<|output_start|>"], *self.tokenizer.encode(answer), special["<|output_end|>"]]
+                self.forced += [
+                    special["<|output_start|>"],
+                    *self.tokenizer.encode(answer),
+                    special["<|output_end|>"],
+                ]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------------------------
 # Generation
 
 

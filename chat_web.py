@@ -1,0 +1,886 @@
+"""A chat server for models trained with nanochat: python chat_web.py, then open http://localhost:8000.
+
+A request on its way, in order, and who does the work:
+    1. Connection, Server    bytes to a WSGI environ, within limits of time and size     (this file, over werkzeug)
+    2. read_json, Chat       checked and clamped; a client's mistake ends here in 400    (this file)
+    3. Tokenizer.fit         conversation to prompt tokens; old turns make room          (checkpoint.py)
+    4. Pool.take             first come, first served, waits for a worker: one per GPU   (this file)
+    5. Engine.generate       prompt tokens to reply tokens, one by one                   (engine.py)
+    6. Tokenizer.deltas      tokens to text, whole characters only                       (checkpoint.py)
+    7. event                 text to server-sent events; the worker goes back            (this file)
+
+It does no authentication, no TLS and no batching: put a proxy before it for the first two. Importing it imports neither
+torch nor the model code, so that --help is instant.
+"""
+
+import argparse
+import base64
+import contextlib
+import errno
+import hashlib
+import io
+import json
+import logging
+import math
+import os
+import queue
+import random
+import re
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from werkzeug.exceptions import (
+    BadRequest,
+    HTTPException,
+    InternalServerError,
+    LengthRequired,
+    MethodNotAllowed,
+    NotFound,
+    RequestEntityTooLarge,
+    RequestTimeout,
+    ServiceUnavailable,
+)
+from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
+from werkzeug.wrappers import Request, Response
+
+log = logging.getLogger("chat_web")
+
+# ------------------------------------------------------------------------------------------------------------
+# Limits: the command line, the errors, the page and the README read them here
+
+SAMPLING = {
+    # name         default   low   high    why the ends are where they are
+    "temperature": (0.8,     0.0,  2.0),   # 0 is greedy; above 2 there is only noise
+    "top_k":       (50,      0,    200),   # 0 keeps the whole vocabulary
+    "max_tokens":  (512,     1,    4096),  # and never more than the context has left
+}  # fmt: skip
+MAX_MESSAGES = 500
+MAX_MESSAGE_LENGTH = 8000  # characters of one message
+MAX_CONVERSATION_LENGTH = 32000  # characters of all messages
+MAX_BODY = 2**20  # bytes: 32,000 characters escaped as \uXXXX\uXXXX take 384,000
+MAX_CONNECTIONS = 512  # each is a thread
+MAX_WAITING = 64  # requests that wait for a worker; the next one is told to come back
+WAIT_SECONDS = 50  # for a worker; proxies give up at 60
+REQUEST_SECONDS = 20  # for a request's head and body together
+SEND_SECONDS = 30  # a reply may wait for its reader this long, in all
+SHUTDOWN_SECONDS = 10  # running replies may still end
+RETRY_SECONDS = 5  # what Retry-After tells
+
+# ------------------------------------------------------------------------------------------------------------
+# What a request asks for
+
+
+@dataclass(frozen=True)
+class Chat:
+    """A request that has been checked: messages as in its JSON, numbers within their limits."""
+
+    messages: list[dict]
+    temperature: float
+    top_k: int
+    max_tokens: int
+
+    @classmethod
+    def parse(cls, body: dict, defaults: dict) -> "Chat":
+        """Raises BadRequest for what no reading makes sense of; numbers out of range are clamped."""
+        return cls(check_messages(body.get("messages")),
+                   **{name: clamp(name, body.get(name), defaults[name]) for name in SAMPLING})  # fmt: skip
+
+
+def clamp(name: str, value, default):
+    """A sampling value within its limits; None is the default."""
+    _, low, high = SAMPLING[name]
+    if value is None:
+        return default
+    whole = isinstance(low, int)
+    right = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not right or (isinstance(value, float) and (not math.isfinite(value) or whole and value % 1)):
+        raise BadRequest(f"{name} must be a {'whole ' if whole else ''}number from {low} to {high}")
+    return type(low)(min(max(value, low), high))
+
+
+def check_messages(messages) -> list[dict]:
+    """The messages as the tokenizer takes them: a system message in front if any, the user's last."""
+    if not isinstance(messages, list) or not messages:
+        raise BadRequest('messages must be a list of {"role": ..., "content": ...} objects, and not empty')
+    if len(messages) > MAX_MESSAGES:
+        raise BadRequest(f"{len(messages)} messages are too many: {MAX_MESSAGES} is the limit")
+    checked = [check_message(number, message) for number, message in enumerate(messages, 1)]
+    total = sum(len(message["content"]) for message in checked)
+    if total > MAX_CONVERSATION_LENGTH:
+        raise BadRequest(
+            f"a conversation of {total} characters is too long: {MAX_CONVERSATION_LENGTH} is the limit"
+        )
+    if checked[-1]["role"] != "user":
+        raise BadRequest("the last message must be the user's")
+    return checked
+
+
+def check_message(number: int, message) -> dict:
+    role, content = (
+        (message.get("role"), message.get("content")) if isinstance(message, dict) else (None, None)
+    )
+    if role not in ("user", "assistant") and (role != "system" or number > 1):
+        raise BadRequest(
+            f'message {number}: role must be "user" or "assistant", or "system" in the first message'
+        )
+    if not isinstance(content, str) or not content:
+        raise BadRequest(f"message {number}: content must be a text, and not empty")
+    if len(content) > MAX_MESSAGE_LENGTH:
+        raise BadRequest(f"message {number} has {len(content)} characters: {MAX_MESSAGE_LENGTH} is the limit")
+    if re.search("[\ud800-\udfff]", content):
+        raise BadRequest(f"message {number} holds half a surrogate pair, which is no character")
+    return {"role": role, "content": content}
+
+
+def read_json(environ: dict) -> dict:
+    """A request's body as a JSON object, whatever its content type says: curl -d sends none of JSON's."""
+    length = environ.get("CONTENT_LENGTH", "")
+    if "HTTP_TRANSFER_ENCODING" in environ or not length:
+        raise LengthRequired("the request must say its Content-Length, and not come in chunks")
+    if not re.fullmatch("[0-9]+", length):  # int() would take "+2", " 2" and "2_0"
+        raise BadRequest("Content-Length must be one number")
+    if len(length) > 18 or int(length) > MAX_BODY:
+        raise RequestEntityTooLarge(f"the body may have {MAX_BODY} bytes at most")
+    try:
+        body = environ["wsgi.input"].read(int(length))
+    except TimeoutError:
+        raise RequestTimeout(f"the request did not arrive within {REQUEST_SECONDS} seconds") from None
+    if len(body) < int(length):
+        raise BadRequest(f"the body ended after {len(body)} of {length} bytes")
+    try:
+        value = json.loads(body.decode("utf-8"), parse_constant=no_constant)
+    except (ValueError, RecursionError):
+        raise BadRequest("the body is not valid JSON in UTF-8") from None
+    if not isinstance(value, dict):
+        raise BadRequest('the body must be a JSON object: {"messages": [...]}')
+    return value
+
+
+def no_constant(name: str):
+    raise ValueError(f"{name} is not JSON")
+
+
+# ------------------------------------------------------------------------------------------------------------
+# Workers
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One replica of the model; whoever has taken it has it alone."""
+
+    gpu_id: int
+    device: str
+    engine: object
+
+
+class ClientGone(Exception):
+    """The client hung up before there was anything to answer."""
+
+
+class Pool:
+    """The workers. A request thread that takes one waits its turn and gives it back exactly once."""
+
+    def __init__(self):
+        self.workers: list[Worker] = []
+        self.idle: queue.Queue[Worker] = queue.Queue()
+        self.waiting: deque[queue.Queue[Worker]] = (
+            deque()
+        )  # each waiter's own place, the first in line on the left
+        self.lock = threading.Lock()  # a free worker and a waiter never miss each other
+
+    def add(self, worker: Worker) -> None:
+        self.workers.append(worker)
+        self.give_back(worker)
+
+    def take(self, gone: Callable[[], bool], closed: threading.Event) -> Worker:
+        """Raises ServiceUnavailable when too many wait, for too long, or the server ends; ClientGone if it has."""
+        with self.lock:
+            if not self.waiting and not self.idle.empty():
+                return self.idle.get_nowait()
+            if len(self.waiting) >= MAX_WAITING:
+                raise busy(
+                    f"all {len(self.workers)} workers are busy and {MAX_WAITING} requests wait already"
+                )
+            # A place of one's own, since threads that poll one common queue are not served in the order they came.
+            place: queue.Queue[Worker] = queue.Queue(1)
+            self.waiting.append(place)
+        try:
+            return self.wait(place, gone, closed)
+        except BaseException:
+            self.leave(place)
+            raise
+
+    def wait(self, place: queue.Queue, gone: Callable[[], bool], closed: threading.Event) -> Worker:
+        for _ in range(WAIT_SECONDS * 10):
+            with contextlib.suppress(queue.Empty):
+                return place.get(timeout=0.1)
+            if gone():
+                raise ClientGone
+            if closed.is_set():
+                raise busy("the server is shutting down")
+        raise busy(f"no worker was free for {WAIT_SECONDS} seconds")
+
+    def leave(self, place: queue.Queue) -> None:
+        """Gives up a place in line, and the worker that may have come to it in the same moment."""
+        with self.lock, contextlib.suppress(ValueError):
+            return self.waiting.remove(place)
+        self.give_back(place.get_nowait())
+
+    def give_back(self, worker: Worker) -> None:
+        with self.lock:
+            if self.waiting:
+                self.waiting.popleft().put(worker)
+            else:
+                self.idle.put(worker)
+
+    @property
+    def available(self) -> int:
+        return self.idle.qsize()
+
+
+class Lease:
+    """A worker on loan: `end` may be called from several places and gives it back once."""
+
+    def __init__(self, pool: Pool, worker: Worker):
+        self.worker = worker
+        self.undo = contextlib.ExitStack()
+        self.undo.callback(pool.give_back, worker)
+
+    def end(self) -> None:
+        self.undo.close()  # an ExitStack forgets its callbacks as it calls them
+
+
+def busy(reason: str) -> ServiceUnavailable:
+    return ServiceUnavailable(f"{reason}; try again in a few seconds", retry_after=RETRY_SECONDS)
+
+
+def hung_up(sock: socket.socket | None) -> bool:
+    """Whether the other end has closed its side. Looks, without reading or waiting; None is an in-process client."""
+    if sock is None:
+        return False
+    try:
+        if hasattr(select, "POLLRDHUP"):
+            poll = select.poll()
+            poll.register(sock, select.POLLRDHUP)  # errors and full hang-ups are reported unasked
+            return bool(poll.poll(0))
+        readable, _, _ = select.select(
+            [sock], [], [], 0
+        )  # macOS, Windows: unread bytes hide the end from this
+        return bool(readable) and sock.recv(1, socket.MSG_PEEK) == b""
+    except (OSError, ValueError):  # reset, or closed already
+        return True
+
+
+# ------------------------------------------------------------------------------------------------------------
+# The application
+
+CORS = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Allow-Methods": "GET, HEAD, POST, OPTIONS",
+    "Access-Control-Allow-Headers": "*, Authorization",
+    "Access-Control-Expose-Headers": "X-Dropped-Messages, X-Prompt-Tokens, Retry-After",
+    "Access-Control-Max-Age": "86400",
+}
+STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # the second is nginx's
+
+
+class ChatServer:
+    """The WSGI application. It answers from the first moment; once `open` has been called it also chats."""
+
+    def __init__(self, settings: "Settings", page: "Page"):
+        self.settings = settings
+        self.page = page
+        self.pool = Pool()
+        self.tokenizer = None
+        self.name: str | None = None
+        self.ready = False
+        self.closed = threading.Event()  # no new replies
+        self.ended = threading.Event()  # and no more of the running ones
+        self.routes = {
+            "/": ("GET", self.on_page),
+            "/chat/completions": ("POST", self.on_chat),
+            "/health": ("GET", self.on_health),
+            "/stats": ("GET", self.on_stats),
+        }
+
+    def open(self, name: str, tokenizer) -> None:
+        """All workers are in the pool: chats are welcome."""
+        self.name, self.tokenizer, self.ready = name, tokenizer, True
+
+    def __call__(self, environ, start_response):
+        request = Request(environ)
+        try:
+            response = self.dispatch(request)
+        except HTTPException as error:
+            response = error.get_response(environ)
+            response.data, response.mimetype = json.dumps({"detail": error.description}), "application/json"
+        except ClientGone:
+            response = Response(status=499)  # nobody reads it; the number is nginx's, for the log
+        except Exception:  # werkzeug would take an OSError of ours for a client that left, and say nothing
+            log.exception("a fault of the server's own")
+            error = InternalServerError("a fault of the server's own, which its log describes")
+            response = json_response({"detail": error.description}, error.code)
+        response.headers.extend(CORS)
+        if not response.is_streamed:  # a stream's line is written at its end
+            log.info(
+                "%s %s %s %d",
+                client(environ),
+                ascii(request.method),
+                ascii(request.path),
+                response.status_code,
+            )
+        return response(environ, start_response)
+
+    def dispatch(self, request: Request) -> Response:
+        if request.path not in self.routes:
+            raise NotFound(f"there is nothing here; there is {', '.join(self.routes)}")
+        method, handler = self.routes[request.path]
+        allowed = [method, *(["HEAD"] if method == "GET" else []), "OPTIONS"]
+        if request.method == "OPTIONS":
+            return Response(status=204, headers={"Allow": ", ".join(allowed)})
+        if request.method not in allowed:
+            raise MethodNotAllowed(allowed, f"{request.path} answers {' and '.join(allowed)}")
+        return handler(request)
+
+    def on_chat(self, request: Request) -> Response:
+        """A reply as a stream of events. What can be refused is refused before a worker is taken."""
+        if not self.ready or self.closed.is_set():
+            raise busy("the server is shutting down" if self.ready else "the model is still loading")
+        chat = Chat.parse(read_json(request.environ), self.settings.sampling)
+        context = self.pool.workers[0].engine.context
+        limit = context - min(
+            chat.max_tokens, context // 4
+        )  # a long conversation leaves this room for the reply
+        try:
+            prompt, dropped = self.tokenizer.fit(chat.messages, limit)
+        except ValueError as error:
+            raise BadRequest(
+                f"{error}: the context is {context} tokens, the reply's share included"
+            ) from None
+        sock = request.environ.get("werkzeug.socket")
+        started = time.monotonic()
+        lease = Lease(self.pool, self.pool.take(lambda: hung_up(sock), self.closed))
+        with contextlib.ExitStack() as undo:
+            undo.callback(lease.end)
+            reply = Reply(
+                client(request.environ), len(chat.messages), len(prompt), lease.worker.gpu_id, started
+            )
+            headers = {"X-Dropped-Messages": dropped, "X-Prompt-Tokens": len(prompt)}
+            response = Response(self.events(chat, prompt, lease, reply, sock), mimetype="text/event-stream")
+            response.headers.extend(headers | STREAM_HEADERS)
+            response.call_on_close(lease.end)  # for a stream that is never begun, or not closed in its turn
+            undo.pop_all()  # from here on the response owns the lease
+        return response
+
+    def events(self, chat: Chat, prompt: list[int], lease: Lease, reply: "Reply", sock) -> Iterator[bytes]:
+        """The stream's bytes. A failure is its last event; the worker goes back before that event is sent."""
+        try:
+            yield b""  # the headers go out now: the client knows that its turn has come
+            tokens = lease.worker.engine.generate(
+                prompt, chat.max_tokens, chat.temperature, chat.top_k, seed=random.getrandbits(31)
+            )
+            for text in self.tokenizer.deltas(reply.watch(tokens)):
+                if text:
+                    yield event({"token": text, "gpu": lease.worker.gpu_id})
+                if hung_up(sock):
+                    return
+                if self.ended.is_set():
+                    raise Ended
+            reply.end = "stop" if reply.last in self.tokenizer.stops else "length"
+            last = {"done": True}
+        except Ended:
+            reply.end, last = "shutdown", {"error": "the server is shutting down"}
+        except Exception:
+            log.exception("the engine on %s failed", lease.worker.device)
+            reply.end, last = (
+                "error",
+                {"error": "the model failed on this request; the server's log says why"},
+            )
+        finally:
+            lease.end()
+            log.info("%s", reply)
+        yield event(last)
+
+    def on_page(self, request: Request) -> Response:
+        about = {
+            "model": self.name,
+            "device": self.pool.workers[0].device.partition(":")[0] if self.ready else None,
+            "gpus": self.settings.num_gpus,
+            "context": self.pool.workers[0].engine.context if self.ready else None,
+            "demo": False,
+            "sampling": {
+                name: {"default": self.settings.sampling[name], "low": low, "high": high}
+                for name, (_, low, high) in SAMPLING.items()
+            },
+            "limits": {
+                "messages": MAX_MESSAGES, "message": MAX_MESSAGE_LENGTH, "conversation": MAX_CONVERSATION_LENGTH,
+            },
+        }  # fmt: skip
+        return self.page.response(about)
+
+    def on_health(self, request: Request) -> Response:
+        report = {
+            "status": "ok",
+            "ready": self.ready,
+            "num_gpus": self.settings.num_gpus,
+            "available_workers": self.pool.available,
+        }
+        return json_response(report, 200 if self.ready else 503)
+
+    def on_stats(self, request: Request) -> Response:
+        workers, available = list(self.pool.workers), self.pool.available
+        return json_response({
+            "total_workers": len(workers),
+            "available_workers": available,
+            "busy_workers": len(workers) - available,
+            "workers": [{"gpu_id": worker.gpu_id, "device": worker.device} for worker in workers],
+        })  # fmt: skip
+
+    def close(self, seconds: float) -> None:
+        """Lets running replies end for some seconds, then ends them with an event that says so."""
+        self.closed.set()
+        self.wait_until_idle(seconds)
+        self.ended.set()
+        self.wait_until_idle(1)
+
+    def wait_until_idle(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while self.pool.available < len(self.pool.workers) and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+
+class Ended(Exception):
+    """The server's time is up while a reply is running."""
+
+
+@dataclass
+class Reply:
+    """What the log tells of a reply; the conversation itself is nobody's business."""
+
+    client: str
+    messages: int
+    prompt_tokens: int
+    gpu: int
+    started: float
+    tokens: int = 0
+    first: float | None = None
+    last: int | None = None
+    end: str = "client left"
+
+    def watch(self, tokens: Iterator[int]) -> Iterator[int]:
+        for token in tokens:
+            self.first = self.first or time.monotonic()
+            self.tokens, self.last = self.tokens + 1, token
+            yield token
+
+    def __str__(self) -> str:
+        now, first = time.monotonic(), self.first or time.monotonic()
+        speed = (self.tokens - 1) / (now - first) if self.tokens > 1 and now > first else 0
+        return (f"{self.client} chat: {self.messages} messages, {self.prompt_tokens} prompt tokens (0 reused), "
+                f"{self.tokens} reply tokens, first after {first - self.started:.3f} s, {speed:.1f} tokens/s, "
+                f"gpu {self.gpu}, {self.end}")  # fmt: skip
+
+
+LINE_BREAKS = str.maketrans({code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)})
+
+
+def event(data: dict) -> bytes:
+    """One server-sent event. JSON escapes what breaks lines but for three characters that common clients split at."""
+    return f"data: {json.dumps(data, ensure_ascii=False)}\n\n".translate(LINE_BREAKS).encode()
+
+
+def json_response(data: dict, status: int = 200) -> Response:
+    return Response(json.dumps(data), status, mimetype="application/json")
+
+
+def client(environ: dict) -> str:
+    return environ.get("REMOTE_ADDR", "-")
+
+
+class Page:
+    """ui.html, with what the server knows written into it, and a policy under which only its own script runs."""
+
+    SLOT = '<script type="application/json" id="config">{}</script>'
+
+    def __init__(self, path: Path):
+        try:
+            self.html = path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise SystemExit(
+                f"{path}: the page cannot be read ({error.strerror}); it belongs beside chat_web.py"
+            ) from None
+        script = re.search("<script>(.*?)</script>", self.html, re.DOTALL)
+        if self.SLOT not in self.html or not script:
+            raise SystemExit(f"{path}: it is not this server's page: its script or {self.SLOT} is missing")
+        digest = base64.b64encode(hashlib.sha256(script[1].encode()).digest()).decode()
+        self.headers = {
+            "Content-Security-Policy": f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; "
+            "connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+            "X-Content-Type-Options": "nosniff",
+            "Referrer-Policy": "no-referrer",
+            "Cache-Control": "no-cache",
+        }
+
+    def response(self, about: dict) -> Response:
+        filled = self.SLOT.replace("{}", json.dumps(about).replace("<", "\\u003c"))
+        return Response(self.html.replace(self.SLOT, filled), mimetype="text/html", headers=self.headers)
+
+
+# ------------------------------------------------------------------------------------------------------------
+# HTTP: werkzeug's threaded server, with its open ends closed
+
+
+class RequestReader(io.RawIOBase):
+    """A socket's bytes until a deadline for all of them: a timeout alone starts anew with every byte."""
+
+    def __init__(self, sock: socket.socket, seconds: float):
+        self.sock, self.deadline = sock, time.monotonic() + seconds
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        self.sock.settimeout(max(self.deadline - time.monotonic(), 0.001))
+        return self.sock.recv_into(buffer)
+
+
+class Drain:
+    """What werkzeug reads from before it closes a connection, so that the client sees the answer and not a reset.
+
+    As it comes it would wait for the client's end of ten megabytes, and hold a request's resources as long.
+    """
+
+    def __init__(self, sock: socket.socket):
+        self.sock, self.deadline, self.left = sock, None, 4 * MAX_BODY
+
+    def read(self, size: int) -> bytes:
+        self.deadline = self.deadline or time.monotonic() + 0.5
+        try:
+            self.sock.settimeout(max(self.deadline - time.monotonic(), 0.001))
+            data = self.sock.recv(min(65536, self.left))
+        except OSError:
+            return b""
+        self.left -= len(data)
+        return data
+
+    def close(self) -> None:
+        pass
+
+
+class ResponseWriter(io.RawIOBase):
+    """Joins the pieces that werkzeug writes, so that an event is one packet, and bounds the wait for the reader."""
+
+    def __init__(self, sock: socket.socket, seconds: float):
+        self.sock, self.patience, self.pieces = sock, seconds, []
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data) -> int:
+        self.pieces.append(bytes(data))
+        if self.pieces[-1] in (
+            b"HTTP/1.1 100 Continue\r\n\r\n",
+            b"0\r\n\r\n",
+        ):  # werkzeug does not flush these
+            self.flush()
+        return len(data)
+
+    def flush(self) -> None:
+        data = b"".join(self.pieces)
+        self.pieces.clear()  # first: what could not be sent is not tried again on close
+        if data:
+            started = time.monotonic()
+            self.sock.settimeout(max(self.patience, 0.001))
+            self.sock.sendall(data)
+            self.patience -= time.monotonic() - started
+
+
+class Connection(WSGIRequestHandler):
+    """One connection, which is one request: werkzeug keeps none alive."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def setup(self) -> None:
+        super().setup()
+        self.rfile.close()
+        self.rfile = io.BufferedReader(RequestReader(self.connection, REQUEST_SECONDS))
+        self.wfile = ResponseWriter(self.connection, SEND_SECONDS)
+
+    def parse_request(self) -> bool:
+        if not super().parse_request():
+            return False
+        if self.request_version == "HTTP/1.0":
+            self.protocol_version = "HTTP/1.0"  # or werkzeug answers in chunks, which 1.0 does not know
+        if self.request_version == "HTTP/0.9":
+            self.send_error(400, "HTTP/0.9 is not spoken here")
+            return False
+        try:
+            urlsplit(self.path)
+        except ValueError:
+            self.send_error(400, "the request's address is malformed")
+            return False
+        return True
+
+    def handle_expect_100(self) -> bool:
+        return True  # run_wsgi answers it
+
+    def make_environ(self) -> dict:
+        environ = super().make_environ()
+        lengths = self.headers.get_all("Content-Length", [])
+        if len(lengths) > 1:
+            environ["CONTENT_LENGTH"] = ", ".join(lengths)  # werkzeug takes the last; read_json takes none
+        self.rfile = Drain(self.connection)
+        return environ
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """For requests that never reach the application."""
+        self.request_version = "HTTP/1.1"  # of a request it could not read it believes 0.9, which has no headers
+        log.info("%s %s %d", self.client_address[0], ascii(getattr(self, "requestline", "")[:200]), code)
+        body = json.dumps({"detail": message or HTTPStatus(code).description}).encode()
+        self.send_response(code)
+        headers = {"Content-Type": "application/json", "Content-Length": len(body), "Connection": "close"}
+        for name, value in (headers | CORS).items():
+            self.send_header(name, str(value))
+        self.end_headers()
+        self.wfile.write(body)
+        self.wfile.flush()
+        self.close_connection = True
+
+    def version_string(self) -> str:
+        return "chat_web"
+
+    def log_request(self, code="-", size="-") -> None:
+        pass  # the application writes its own line, at the end
+
+    def log_error(self, format: str, *args) -> None:
+        pass  # a request that timed out before it was one
+
+
+class Server(ThreadedWSGIServer):
+    """A thread per connection, up to MAX_CONNECTIONS."""
+
+    def __init__(self, listener: socket.socket, app: ChatServer):
+        host, port = listener.getsockname()[:2]
+        super().__init__(host, port, app, Connection, fd=listener.fileno())
+        listener.close()  # werkzeug has a copy; this one would keep accepting after shutdown
+        self.slots = threading.BoundedSemaphore(MAX_CONNECTIONS)
+
+    def get_request(self):
+        try:
+            return super().get_request()
+        except OSError:
+            time.sleep(0.1)  # out of file descriptors: without a pause the accept loop spins
+            raise
+
+    def process_request(self, request, client_address) -> None:
+        if not self.slots.acquire(blocking=False):
+            body = json.dumps({"detail": f"{MAX_CONNECTIONS} connections are open, which is the limit"})
+            head = f"HTTP/1.1 503 Service Unavailable\r\nRetry-After: {RETRY_SECONDS}\r\nContent-Type: application/json"
+            with contextlib.suppress(OSError):
+                request.send(
+                    f"{head}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}".encode()
+                )
+            return self.shutdown_request(request)
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # no thread could be started
+            self.slots.release()
+            raise
+
+    def process_request_thread(self, request, client_address) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self.slots.release()
+
+    def wait_for_connections(self, seconds: float) -> None:
+        """Waits until nobody is connected, which is when every slot can be had; at most some seconds."""
+        deadline = time.monotonic() + seconds
+        for _ in range(MAX_CONNECTIONS):
+            self.slots.acquire(timeout=max(deadline - time.monotonic(), 0))
+
+    def handle_error(self, request, client_address) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):  # those are connections that went away
+            log.exception("a connection from %s failed", client_address[0])
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket, before anything else is tried. SystemExit says why it cannot be."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=1024)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise SystemExit(
+                f"port {port} is in use by another program; stop that one, or pass another port with -p"
+            )
+        raise SystemExit(f"cannot listen on {host} port {port}: {error.strerror or error}") from None
+
+
+# ------------------------------------------------------------------------------------------------------------
+# Command line
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The command line, checked."""
+
+    num_gpus: int
+    source: str
+    sampling: dict  # name -> this server's default
+    model_tag: str | None
+    step: int | None
+    host: str
+    port: int
+    dtype: str
+    device_type: str
+
+
+def parse_args(argv: list[str]) -> Settings:
+    """SystemExit says what is wrong in one sentence."""
+    parser = argparse.ArgumentParser(
+        "chat_web.py",
+        description="Chat in the browser with a model that nanochat trained.",
+        allow_abbrev=False,
+    )
+    parser.error = lambda message: sys.exit(f"{message} (--help lists the flags)")
+    flag = parser.add_argument
+    flag(
+        "-n",
+        "--num-gpus",
+        type=int,
+        default=1,
+        help="GPUs to use, each with a replica of the model (default: 1)",
+    )
+    flag("-i", "--source", choices=("sft", "rl", "mid", "base"), default="sft",
+         help="the training that the model comes from: sft or rl, or the older mid and base (default: sft)")  # fmt: skip
+    for name, (default, low, high) in SAMPLING.items():
+        flag(f"-{name[0] if name != 'top_k' else 'k'}", f"--{name.replace('_', '-')}", type=type(low), default=default,
+             help=f"default {name.replace('_', ' ')} of a reply, {low} to {high} (default: {default})")  # fmt: skip
+    flag(
+        "-g",
+        "--model-tag",
+        help="the model's tag, or a path to its folder (default: the deepest model there is)",
+    )
+    flag("-s", "--step", type=int, help="the training step (default: the last)")
+    flag("-p", "--port", type=int, default=8000, help="port; 0 takes any that is free (default: 8000)")
+    flag(
+        "-d",
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        default="bfloat16",
+        help="precision (default: bfloat16)",
+    )
+    flag(
+        "--device-type",
+        choices=("auto", "cuda", "cpu", "mps"),
+        default="auto",
+        help="where to run (default: auto)",
+    )
+    flag("--host", default="0.0.0.0", help="address to listen on (default: 0.0.0.0, all of this machine's)")
+    args = vars(parser.parse_args(argv))
+    ranges = {name: (low, high) for name, (_, low, high) in SAMPLING.items()}
+    for name, (low, high) in (ranges | {"port": (0, 65535), "num_gpus": (1, 1024)}).items():
+        if not low <= args[name] <= high:
+            raise SystemExit(
+                f"--{name.replace('_', '-')} {args[name]} is out of range: it goes from {low} to {high}"
+            )
+    return Settings(sampling={name: args.pop(name) for name in SAMPLING}, **args)
+
+
+def load(settings: Settings, app: ChatServer) -> None:
+    """Fills the pool: one replica per GPU, or one on the CPU. Prints what it does."""
+    import torch  # here, not above: --help answers at once, and the server's tests need no GPU library
+
+    if __package__:
+        from . import checkpoint
+    else:
+        import checkpoint
+
+    devices = pick_devices(settings, torch)
+    found = checkpoint.find(settings.source, settings.model_tag, settings.step)
+    print(f"Loading {found.model}", flush=True)
+    started = time.monotonic()
+    model = checkpoint.read(found, getattr(torch, settings.dtype))
+    for note in model.notes:
+        print(f"Note: {note}", flush=True)
+    for gpu_id, device in enumerate(devices):
+        try:
+            engine = model.engine(device)
+            list(
+                engine.generate([model.tokenizer.special["<|bos|>"]], 1)
+            )  # a device that cannot run it says so now
+        except torch.OutOfMemoryError:
+            raise SystemExit(
+                f"{device} has too little free memory for {found.model} in {settings.dtype}"
+            ) from None
+        app.pool.add(Worker(gpu_id, str(device), engine))
+    weights = sum(tensor.nbytes for tensor in engine.model.weights.values())
+    cache = engine.cache.keys.nbytes + engine.cache.values.nbytes
+    print(f"Loaded {model.name} (era {model.era.name}): {model.parameters / 1e6:.1f} M parameters in {settings.dtype} on "
+          f"{', '.join(map(str, devices))}, {weights / 1e6:.0f} MB of weights and {cache / 1e6:.0f} MB of cache each, "
+          f"context {engine.context} tokens, {time.monotonic() - started:.1f} s", flush=True)  # fmt: skip
+    app.open(model.name, model.tokenizer)
+
+
+def pick_devices(settings: Settings, torch) -> list:
+    """The devices that the flags ask for. SystemExit if they are not there."""
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    kind = settings.device_type
+    if kind == "auto":
+        kind = "cuda" if cuda else "mps" if mps else "cpu"
+    if kind == "cuda" and not cuda or kind == "mps" and not mps:
+        raise SystemExit(
+            f"--device-type {kind}: torch {torch.__version__} sees no such device on this machine"
+        )
+    if kind != "cuda":
+        if settings.num_gpus > 1:
+            raise SystemExit(
+                f"-n {settings.num_gpus} needs CUDA GPUs; on {kind} there is one worker, so leave -n out"
+            )
+        return [torch.device(kind)]
+    if settings.num_gpus > torch.cuda.device_count():
+        raise SystemExit(f"-n {settings.num_gpus}: only {torch.cuda.device_count()} CUDA GPUs are visible")
+    return [torch.device("cuda", index) for index in range(settings.num_gpus)]
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Serves until SIGINT or SIGTERM, then lets running replies end; a second signal does not wait for them."""
+    settings = parse_args(sys.argv[1:] if argv is None else argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    app = ChatServer(settings, Page(Path(__file__).with_name("ui.html")))
+    server = Server(listen(settings.host, settings.port), app)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    stop = threading.Event()
+
+    def on_signal(number, frame) -> None:
+        if stop.is_set() or not app.ready:
+            os._exit(1 if stop.is_set() else 0)
+        stop.set()
+
+    signal.signal(signal.SIGINT, on_signal)
+    signal.signal(signal.SIGTERM, on_signal)
+    load(settings, app)
+    print(f"Server ready at http://localhost:{server.port}", flush=True)
+    while not stop.wait(1):  # in slices, since Windows does not interrupt a wait
+        pass
+    log.info("shutting down: running replies have %d seconds", SHUTDOWN_SECONDS)
+    server.shutdown()
+    app.close(SHUTDOWN_SECONDS)
+    server.wait_for_connections(1)
+    os._exit(0)  # a normal exit aborts when a thread is still inside torch; what was printed has been flushed
+
+
+if __name__ == "__main__":
+    main()

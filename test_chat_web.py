@@ -1,0 +1,1687 @@
+"""What the chat server promises, one test per promise: pytest test_chat_web.py
+
+Most tests use a tiny random model or a scripted engine and need a second or less. The goldens (checkpoints of every era
+with the tokens that nanochat's own code gave) are looked for in $NANOCHAT_GOLDENS, else in ../shared/goldens; without
+them those tests skip, except in CI. No test asserts a time; where one waits, it waits for an event.
+"""
+
+import contextlib
+import dataclasses
+import http.client
+import json
+import os
+import pickle
+import re
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import tiktoken
+import torch
+from werkzeug.test import Client
+
+import chat_web
+import checkpoint
+import engine
+
+HERE = Path(__file__).parent
+GOLDENS = Path(os.environ.get("NANOCHAT_GOLDENS", HERE.parent / "shared" / "goldens"))
+FLOAT32 = torch.float32
+
+# ------------------------------------------------------------------------------------------------------------
+# Stand-ins
+
+
+def byte_encoding() -> tiktoken.Encoding:
+    """A tokenizer in nanochat's layout whose every token is one byte, so that an emoji is four."""
+    specials = {name: 256 + number for number, name in enumerate(checkpoint.SPECIALS)}
+    ranks = {bytes([byte]): byte for byte in range(256)}
+    return tiktoken.Encoding("rustbpe", pat_str=r"\s+|\S+", mergeable_ranks=ranks, special_tokens=specials)
+
+
+def byte_tokenizer() -> checkpoint.Tokenizer:
+    encoding = byte_encoding()
+    return checkpoint.Tokenizer(encoding, encoding._special_tokens)
+
+
+TOKENIZER = byte_tokenizer()
+SPECIAL = TOKENIZER.special
+END = SPECIAL["<|assistant_end|>"]
+V = TOKENIZER.size
+
+
+class ScriptedEngine:
+    """Says what it was told to, and remembers what it was asked. `say` may hold texts, tokens and exceptions."""
+
+    def __init__(self, *say, context=4096):
+        self.say, self.context, self.asked = say, context, []
+        self.going = threading.Event()  # set by its first token
+        self.said = 0
+
+    def generate(self, prompt, max_tokens, temperature=0.0, top_k=0, seed=0):
+        self.asked.append({"prompt": prompt, "max_tokens": max_tokens, "temperature": temperature, "top_k": top_k})
+        for word in self.say:
+            if callable(word):
+                word = word()
+            if isinstance(word, Exception):
+                raise word
+            for token in [word] if isinstance(word, int) else TOKENIZER.encode(word):
+                self.said += 1
+                self.going.set()
+                yield token
+
+
+def forever(text="x", pause=0.005):
+    """A reply without end: for ScriptedEngine(forever())."""
+
+    class Endless:
+        def __iter__(self):
+            while True:
+                time.sleep(pause)
+                yield text
+
+    return Endless()
+
+
+class EndlessEngine(ScriptedEngine):
+    def __init__(self, text="x", **kwargs):
+        super().__init__(**kwargs)
+        self.say = forever(text)
+
+
+def make_app(*engines, **flags) -> chat_web.ChatServer:
+    """The application over scripted engines, as the given flags set it up."""
+    argv = [part for name, value in flags.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    page = chat_web.Page(HERE / "ui.html")
+    app = chat_web.ChatServer(chat_web.parse_args(argv), page)
+    for number, scripted in enumerate(engines):
+        app.pool.add(chat_web.Worker(number, f"cuda:{number}", scripted))
+    app.open("d4, sft, step 7", TOKENIZER)
+    return app
+
+
+@contextlib.contextmanager
+def serving(app):
+    """The application behind a real socket; yields the port."""
+    server = chat_web.Server(chat_web.listen("127.0.0.1", 0), app)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    try:
+        yield server.port
+    finally:
+        server.shutdown()
+        thread.join()
+
+
+def body(content="Hi", **fields) -> dict:
+    return {"messages": [{"role": "user", "content": content}], **fields}
+
+
+def post(app, json_body, **kwargs):
+    """The reply of the in-process client, read to its end and closed."""
+    with Client(app).post("/chat/completions", json=json_body, **kwargs) as response:
+        response.get_data()
+        return response
+
+
+def events(raw: bytes) -> list[dict]:
+    """What an SSE client reads."""
+    blocks = raw.decode().split("\n\n")
+    assert blocks.pop() == ""
+    assert all(block.startswith("data: ") for block in blocks)
+    return [json.loads(block[6:]) for block in blocks]
+
+
+def text_of(raw: bytes) -> str:
+    return "".join(item.get("token", "") for item in events(raw))
+
+
+def until(condition, seconds=20):
+    """Waits for a condition. It is the only clock here, and it only bounds a failure."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.005)
+
+
+def request_bytes(json_body, path="/chat/completions", head="") -> bytes:
+    data = json.dumps(json_body).encode()
+    return f"POST {path} HTTP/1.1\r\nHost: x\r\n{head}Content-Length: {len(data)}\r\n\r\n".encode() + data
+
+
+def connect(port) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=20)
+
+
+def talk(port, data: bytes) -> bytes:
+    """Sends bytes and reads until the server closes."""
+    with connect(port) as sock:
+        sock.sendall(data)
+        return read_all(sock)
+
+
+def read_all(sock) -> bytes:
+    parts = []
+    while part := sock.recv(65536):
+        parts.append(part)
+    return b"".join(parts)
+
+
+def read_until(sock, marker: bytes) -> bytes:
+    data = b""
+    while marker not in data:
+        part = sock.recv(4096)
+        assert part, f"the connection ended before {marker}: {data}"
+        data += part
+    return data
+
+
+# A model of any era, as nanochat would have written it -------------------------------------------------------
+
+CONFIG = {"sequence_len": 64, "vocab_size": V, "n_layer": 4, "n_head": 4, "n_kv_head": 2, "n_embd": 48}
+ERA_NAMES = [era.name for era in checkpoint.ERAS]
+
+
+def random_weights(era_name: str, seed=0) -> dict:
+    """Seeded normals under the keys and in the shapes of an era."""
+    era = next(era for era in checkpoint.ERAS if era.name == era_name)
+    sizes = {"R": 320, "C": 48, "F": 192, "L": 4, "N": 24, "K": 2, "B": 5 * V, "G": era.gate_columns}
+    rng = torch.Generator().manual_seed(seed)
+    shapes = checkpoint.expected_shapes(era, sizes)
+    return {key: torch.randn(shape, generator=rng) * 0.3 for key, shape in shapes.items()}
+
+
+def write_tokenizer(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "tokenizer.pkl").write_bytes(pickle.dumps(byte_encoding(), protocol=4))
+
+
+def write_pair(folder: Path, step=1, weights=None, meta=None) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save(random_weights("R2") if weights is None else weights, folder / f"model_{step:06d}.pt")
+    meta = {"model_config": CONFIG | {"window_pattern": "SSSL"}} if meta is None else meta
+    (folder / f"meta_{step:06d}.json").write_text(json.dumps(meta))
+
+
+@pytest.fixture
+def base(tmp_path, monkeypatch) -> Path:
+    """An empty base directory of nanochat's, with a tokenizer."""
+    write_tokenizer(tmp_path / "base" / "tokenizer")
+    monkeypatch.setenv("NANOCHAT_BASE_DIR", str(tmp_path / "base"))
+    return tmp_path / "base"
+
+
+def adapted(era_name: str, meta=None, **weights):
+    """checkpoint.adapt over a random model of an era."""
+    meta = meta or {"model_config": CONFIG | {"window_pattern": "SSSL"}}
+    return checkpoint.adapt(random_weights(era_name) | weights, meta, {}, FLOAT32)
+
+
+def tiny_model(era_name="R2", context=64) -> engine.GPT:
+    _, config, weights, _ = adapted(era_name)
+    return engine.GPT(dataclasses.replace(config, sequence_len=context), weights)
+
+
+def refusal(call, *args) -> str:
+    """The sentence with which an operator's mistake ends."""
+    with pytest.raises(SystemExit) as caught:
+        call(*args)
+    sentence = caught.value.code
+    assert isinstance(sentence, str) and "\n" not in sentence and "Traceback" not in sentence
+    return sentence
+
+
+# ------------------------------------------------------------------------------------------------------------
+# Goldens: every era says what nanochat's own code said
+
+
+def golden_files() -> list[Path]:
+    return sorted(GOLDENS.glob("*/golden/*.json"))
+
+
+def require_goldens():
+    if not golden_files():
+        assert not os.environ.get("CI"), f"CI needs the goldens in {GOLDENS}"
+        pytest.skip(f"no goldens in {GOLDENS}")
+
+
+def golden_json(name: str):
+    require_goldens()
+    return json.loads((GOLDENS / name).read_text())
+
+
+@pytest.fixture(params=golden_files() or [None], ids=lambda path: path and f"{path.parent.parent.name}-{path.stem}")
+def golden(request, monkeypatch):
+    """What a golden file expects, its logits, and the checkpoint as `find` and `read` give it in float32."""
+    require_goldens()
+    numpy = pytest.importorskip("numpy")
+    expected = json.loads(request.param.read_text())
+    monkeypatch.setenv("NANOCHAT_BASE_DIR", str(request.param.parent.parent))
+    found = checkpoint.find(expected["source"], expected["tag"], expected["step"])
+    return expected, numpy.load(request.param.with_suffix(".npz")), checkpoint.read(found, FLOAT32)
+
+
+class NoTools:
+    """A tokenizer for which no token is special: nanochat's naive generation neither stops nor calculates."""
+
+    special = dict.fromkeys(checkpoint.SPECIALS, -1)
+
+
+def roomy(model: checkpoint.Checkpoint, dtype=FLOAT32) -> engine.GPT:
+    """The model with a context that holds every golden prompt: its windows stay, as they are lengths of their own."""
+    weights = {key: tensor.to(dtype) if tensor.dim() > 1 else tensor for key, tensor in model.weights.items()}
+    return engine.GPT(dataclasses.replace(model.config, sequence_len=1024), weights)
+
+
+def rotary_of(model) -> str:
+    return "rope_bf16" if model.config.rope_bf16 else "rope_fp32"
+
+
+@torch.inference_mode()
+def last_logits(model: engine.GPT, ids: list[int]) -> torch.Tensor:
+    return model.logits(model.hidden(torch.tensor([ids]))[0, -1])
+
+
+def test_every_era_is_recognised_from_its_checkpoint_alone(golden):
+    expected, _, model = golden
+    name = {"P1": "P", "P2": "P", "L": "W"}.get(expected["era"].split()[0], expected["era"].split()[0])
+    assert model.era.name == name
+    effective, constants, config = expected["effective_config"], expected["constants"], model.config
+    for field in ("sequence_len", "vocab_size", "n_layer", "n_head", "n_kv_head", "n_embd"):
+        assert getattr(config, field) == effective[field]
+    assert config.softcap == constants["softcap"] and config.qk_scale == constants["qk_scale"]
+    assert config.rope_base == constants["rope_base"]
+
+
+def test_logits_are_nanochats(golden):
+    expected, logits, model = golden
+    same_tables = rotary_of(model) == expected["rotary_tables"]
+    gpt = roomy(model)
+    for prompt in expected["prompts"]:
+        got = last_logits(gpt, prompt["ids"])
+        if f"{prompt['name']}.logits" in logits:
+            want = torch.from_numpy(logits[f"{prompt['name']}.logits"])
+            assert (got - want).abs().max() < (2e-3 if same_tables else 5e-2), prompt["name"]
+        if not same_tables and f"{prompt['name']}.logits_{rotary_of(model)}" in logits:
+            want = torch.from_numpy(logits[f"{prompt['name']}.logits_{rotary_of(model)}"])
+            assert (got - want).abs().max() < 2e-3, prompt["name"]
+
+
+def test_greedy_tokens_are_nanochats(golden):
+    expected, _, model = golden
+    same_tables = rotary_of(model) == expected["rotary_tables"]
+    naive, full = engine.Engine(roomy(model), NoTools), engine.Engine(roomy(model), model.tokenizer)
+    for prompt in expected["prompts"]:
+        want = prompt["greedy"] if same_tables else prompt.get(f"greedy_{rotary_of(model)}", prompt["greedy"])
+        writer = full if prompt["greedy_source"] == "engine" else naive
+        assert list(writer.generate(prompt["ids"], expected["n_new"])) == want, prompt["name"]
+
+
+def test_greedy_tokens_are_the_same_within_the_models_own_context(golden):
+    expected, _, model = golden
+    if rotary_of(model) != expected["rotary_tables"]:
+        expected["prompts"] = [p | {"greedy": p[f"greedy_{rotary_of(model)}"]} for p in expected["prompts"]
+                               if f"greedy_{rotary_of(model)}" in p]  # fmt: skip
+    context, gpt = model.config.sequence_len, engine.GPT(model.config, model.weights)
+    for prompt in expected["prompts"]:
+        tokenizer = model.tokenizer if prompt["greedy_source"] == "engine" else NoTools
+        writer, ids = engine.Engine(gpt, tokenizer), prompt["ids"]
+        if len(ids) > context:
+            with pytest.raises(ValueError, match=rf"{len(ids)} tokens.*{context}"):
+                writer.generate(ids, expected["n_new"])
+        else:
+            want = prompt["greedy"][: context - len(ids)]
+            assert list(writer.generate(ids, expected["n_new"])) == want, prompt["name"]
+
+
+def test_sampled_tokens_are_nanochats(golden):
+    expected, _, model = golden
+    writer = engine.Engine(roomy(model), model.tokenizer)
+    for prompt in expected["prompts"]:
+        for draw in prompt.get("sampled", []):
+            settings = (draw["max_tokens"], draw["temperature"], draw["top_k"] or 0, draw["seed"])
+            assert list(writer.generate(prompt["ids"], *settings)) == draw["tokens"], (prompt["name"], settings)
+
+
+def test_conversations_are_rendered_as_training_wrote_them(golden):
+    expected, _, model = golden
+    marks = {"text": "{}", "python": "<|python_start|>{}<|python_end|>", "python_output": "<|output_start|>{}<|output_end|>"}
+    for prompt in expected["prompts"]:
+        if prompt["kind"] == "completion":
+            messages = [{"role": m["role"], "content": m["content"] if isinstance(m["content"], str) else
+                         "".join(marks[part["type"]].format(part["text"]) for part in m["content"])}
+                        for m in prompt["conversation"]["messages"]]  # fmt: skip
+            if messages[-1]["role"] == "assistant":
+                messages.pop()
+            assert model.tokenizer.render(messages) == prompt["ids"], prompt["name"]
+
+
+def test_bfloat16_stays_close_to_float32(golden, record_property):
+    expected, _, model = golden
+    exact, rounded = roomy(model), roomy(model, torch.bfloat16)
+    worst = max(float((last_logits(exact, p["ids"]) - last_logits(rounded, p["ids"])).abs().max())
+                for p in expected["prompts"])  # fmt: skip
+    print(f"bfloat16 against float32, era {model.era.name}: largest logit difference {worst:.3f}")
+    assert rounded.weights["lm_head.weight"].dtype == torch.bfloat16
+    assert worst < 0.6  # logits reach 15; these random nets exaggerate what trained ones show
+
+
+def test_tag_and_step_are_guessed_as_nanochat_does(tmp_path, monkeypatch):
+    guess = golden_json("guess/guess.json")
+    shutil.copytree(GOLDENS / "guess", tmp_path / "guess")
+    monkeypatch.setenv("NANOCHAT_BASE_DIR", str(tmp_path / "guess"))
+    for path, mtime in guess["set_mtime_before_testing"].items():
+        os.utime(tmp_path / "guess" / path, (mtime, mtime))
+    for source, want in guess["sources"].items():
+        found = checkpoint.find(source)
+        assert found.model == tmp_path / "guess" / want["directory"] / want["tag"] / f"model_{want['step']:06d}.pt"
+        for tag, step in want["last_step_of_tag"].items():
+            assert checkpoint.find(source, tag).model.name == f"model_{step:06d}.pt"
+
+
+# ------------------------------------------------------------------------------------------------------------
+# The engine
+
+
+@pytest.mark.parametrize("era", ERA_NAMES)
+@torch.inference_mode()
+def test_cached_steps_equal_one_full_forward_at_every_position(era):
+    model = tiny_model(era, context=150)  # longer than every window of a sequence_len of 64
+    ids = torch.randint(0, V, (1, 150), generator=torch.Generator().manual_seed(1))
+    whole = model.logits(model.hidden(ids))[0]
+    for cuts in ([1] * 150, [7, 1, 1, 40, 1, 64, 36], [149, 1]):
+        cache = engine.KVCache(model.config, model.device, model.dtype)
+        pieces = torch.cat([model.logits(model.hidden(part, cache))[0] for part in ids.split(cuts, dim=1)])
+        assert (pieces - whole).abs().max() < 1e-4, cuts
+
+
+@torch.inference_mode()
+def test_windows_and_features_make_a_difference():
+    """The test above would pass for a model that ignores them all."""
+    ids = torch.randint(0, V, (1, 150), generator=torch.Generator().manual_seed(1))
+    for era in ERA_NAMES:
+        _, config, weights, _ = adapted(era)
+        config = dataclasses.replace(config, sequence_len=150)
+        whole = engine.GPT(config, weights).hidden(ids)[0, -1]
+        if "lambdas" in next(e.features for e in checkpoint.ERAS if e.name == era):
+            narrower = dataclasses.replace(config, windows=tuple(w - 1 for w in config.windows))
+            assert (engine.GPT(narrower, weights).hidden(ids)[0, -1] - whole).abs().max() > 1e-4, era
+        for key in ("smear_lambda", "backout_lambda", "bigram_lambdas", "v0_lambdas", "value_embeds.3.weight"):
+            if key in weights:
+                without = weights | {key: torch.zeros_like(weights[key])}
+                assert (engine.GPT(config, without).hidden(ids)[0, -1] - whole).abs().max() > 1e-4, (era, key)
+
+
+def test_same_seed_and_prompt_give_the_same_tokens_whatever_came_before():
+    writer = engine.Engine(tiny_model(), NoTools)
+    first = list(writer.generate([1, 2, 3], 20, 1.0, 50, seed=7))
+    list(writer.generate([9] * 30, 20, 1.0, 0, seed=8))
+    unfinished = writer.generate([5] * 20, 20, 1.0, 0, seed=9)
+    next(unfinished)
+    assert list(writer.generate([1, 2, 3], 20, 1.0, 50, seed=7)) == first
+    assert list(writer.generate([1, 2, 3], 20, 1.0, 50, seed=8)) != first
+
+
+def test_a_reply_ends_when_the_context_is_full():
+    writer = engine.Engine(tiny_model(), NoTools)
+    assert len(list(writer.generate([1] * 60, 500))) == 4
+    assert list(writer.generate([1] * 64, 500)) == []
+    for prompt in ([], [1] * 65):
+        with pytest.raises(ValueError, match=f"{len(prompt)} tokens.*64"):
+            writer.generate(prompt, 5)
+
+
+class CountingModel:
+    """Ignores its input and picks script[n] after n tokens of reply have been read; counts what it computes."""
+
+    device, dtype = torch.device("cpu"), FLOAT32
+    config = engine.Config(4096, 569, 1, 1, 2, (None,))
+
+    def __init__(self, script, prompt):
+        self.script, self.prompt, self.calls = script, prompt, []
+
+    def hidden(self, ids, cache):
+        self.calls.append(ids.shape[1])
+        cache.advance(ids)
+        return torch.zeros(1, 1, 2)
+
+    def logits(self, x):
+        step = sum(self.calls) - len(self.prompt)
+        return torch.nn.functional.one_hot(torch.tensor(self.script[min(step, len(self.script) - 1)]), 569).float()
+
+
+def test_the_tool_state_machine_is_nanochats():
+    cases = golden_json("tool_state_machine.json")
+    tokenizer = checkpoint.read_tokenizer(GOLDENS / cases["tokenizer"])
+    assert len(cases["cases"]) > 15
+    for case in cases["cases"]:
+        model = CountingModel(case["sampled"], case["prompt"])
+        emitted = list(engine.Engine(model, tokenizer).generate(case["prompt"], case["max_tokens"]))
+        assert emitted == case["head"]["emitted"], case["name"]
+
+
+def test_no_forward_pass_is_run_whose_result_nobody_reads():
+    tokens = TOKENIZER.encode_reply("<|python_start|>12*34<|python_end|>") + [0] * 5 + [65, END]
+    model = CountingModel(tokens, [1, 2, 3])
+    reply = list(engine.Engine(model, TOKENIZER).generate([1, 2, 3], 50))
+    text = TOKENIZER.decode(reply)
+    assert text == "<|python_start|>12*34<|python_end|><|output_start|>408<|output_end|>A<|assistant_end|>"
+    forced = len(TOKENIZER.encode_reply("<|output_start|>408<|output_end|>"))
+    assert len(model.calls) == len(reply) - forced  # one pass per sampled token, the forced ones read in one go
+    assert sum(model.calls) == 3 + len(reply) - 1  # and the last token is never read
+
+
+def test_top_k_and_temperature_are_what_they_say():
+    logits = torch.tensor([0.0, 3.0, 1.0, 2.0])
+    rng = torch.Generator().manual_seed(0)
+    draw = lambda *settings: [engine.sample(logits, *settings, rng) for _ in range(4000)]  # noqa: E731
+    assert set(draw(0.0, 0)) == {1}
+    assert set(draw(1.0, 1)) == {1}
+    assert set(draw(1.0, 2)) == {1, 3}
+    assert set(draw(1.0, 0)) == set(draw(1.0, 200)) == {0, 1, 2, 3}
+    assert set(draw(1e-300, 0)) == {1}  # no infinity on the way
+    share = torch.bincount(torch.tensor(draw(2.0, 0)), minlength=4) / 4000
+    assert torch.allclose(share, torch.softmax(logits / 2.0, 0), atol=0.03)
+
+
+# What the calculator answers other than nanochat, and why ---------------------------------------------------
+
+CALCULATOR_EXCEPTIONS = {
+    # artefacts of evaluating with Python: no result
+    "...": None,
+    "()": None,
+    "1" + "0" * 400 + ".0": None,
+    "'x'.count('x').real": None,
+    "'ABC'.lower().count('b')": None,
+    "'.count('": None,
+    "not 'abc'.count('z')": None,
+    "'abc'.count('a') and 'yes'": None,
+    "'a'.count('a') if True else 0": None,
+    # the comma inside a string is what is counted
+    "'a,b,c'.count(',')": "2",
+    # harmless words that hold a forbidden one (profile: file), and harmless characters
+    "'profile'.count('f')": "1",
+    "'directory'.count('r')": "2",
+    "'opener'.count('e')": "2",
+    "'evaluate'.count('a')": "2",
+    "'inputs'.count('s')": "1",
+    "'Files'.count('s')": "1",
+    "'imports'.count('s')": "1",
+    "'a__b'.count('_')": "2",
+    "'café'.count('é')": "1",
+    "'a-b'.count('a')": "1",
+    "'how many?'.count('m')": "1",
+}
+
+
+def test_calculator_answers_as_nanochat_but_for_the_listed_exceptions():
+    rows = golden_json("calculator.json")["rows"]
+    exceptions = {row["expr"] for row in rows if engine.calculate(row["expr"]) != row["head"]}
+    assert {expr: engine.calculate(expr) for expr in exceptions} == CALCULATOR_EXCEPTIONS
+
+
+@pytest.mark.parametrize("expression", [
+    "__import__('os').system('true')", "().__class__", "'a'*10**9", "9**9**9", "2 **3", "'a'.count('a')*10**9", "1if 1else 2",
+    "(" * 400 + "1" + ")" * 400, "-" * 999 + "1", "1" * 5000, "1+" * 499 + "x", "'a'.count(b'a')", "f'{1}'.count('1')",
+    "'\\x41'.count('A')", "1e400", "1_0", "0x1", "1j", "\x00", "'a\x00'.count('a').count", "\u00b2", "1=1", "lambda:1", "x:=1",
+])  # fmt: skip
+def test_calculator_refuses_everything_else(expression):
+    assert engine.calculate(expression) is None
+
+
+def test_calculator_works_off_the_main_thread():
+    answers = []
+    thread = threading.Thread(target=lambda: answers.append(engine.calculate("12*34")))
+    thread.start()
+    thread.join()
+    assert answers == ["408"]
+
+
+def test_calculator_stays_small_at_its_longest():
+    longest = "9" * 499 + "*" + "9" * 499
+    assert engine.calculate(longest) == str(int("9" * 499) ** 2)
+    assert engine.calculate("1+" * 300 + "1") == "301"
+    assert engine.calculate(longest + "9" * 2) is None
+
+
+# ------------------------------------------------------------------------------------------------------------
+# Finding a checkpoint
+
+
+def test_base_directory_is_the_variable_else_the_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("NANOCHAT_BASE_DIR", str(tmp_path))
+    assert checkpoint.base_dir() == tmp_path
+    monkeypatch.delenv("NANOCHAT_BASE_DIR")
+    assert checkpoint.base_dir() == Path.home() / ".cache" / "nanochat"
+
+
+def test_sources_are_nanochats_folders(base):
+    for folder in ("chatsft_checkpoints", "chatrl_checkpoints", "mid_checkpoints", "base_checkpoints"):
+        write_pair(base / folder / "d4")
+    for source in ("sft", "rl", "mid", "base"):
+        assert checkpoint.find(source).model.parent.parent.name in checkpoint.SOURCES[source]
+        assert checkpoint.find(source).tokenizer == base / "tokenizer" / "tokenizer.pkl"
+
+
+def test_sft_is_also_found_where_one_day_of_nanochat_put_it(base):
+    write_pair(base / "sft_checkpoints" / "d4")
+    assert checkpoint.find("sft").model == base / "sft_checkpoints" / "d4" / "model_000001.pt"
+
+
+def test_largest_depth_wins_then_the_last_step(base):
+    for tag, step in (("d9", 5), ("d10", 2), ("d10", 1_000_000), ("d10", 999_999), ("dense", 3), ("xd99", 4)):
+        write_pair(base / "chatsft_checkpoints" / tag, step)
+    assert checkpoint.find("sft").name == "d10, sft, step 1000000"
+    assert checkpoint.find("sft", step=2).name == "d10, sft, step 2"
+    assert checkpoint.find("sft", "d9").name == "d9, sft, step 5"
+
+
+def test_without_a_depth_the_most_recently_changed_tag_wins(base):
+    for age, tag in enumerate(("zeta", "alpha", "mike")):
+        write_pair(base / "chatsft_checkpoints" / tag)
+        os.utime(base / "chatsft_checkpoints" / tag, (1000 * age, 1000 * (age == 1)))
+    assert checkpoint.find("sft").name.startswith("alpha")
+
+
+def test_only_complete_pairs_count_and_a_lonely_model_is_noted(base):
+    folder = base / "chatsft_checkpoints" / "d4"
+    write_pair(folder, 100)
+    for name in ("model_000200_backup.pt", "model_best.pt", "model_000300.pt.tmp", "meta_000400.json", "model_000500.pt"):
+        (folder / name).touch()
+    found = checkpoint.find("sft")
+    assert found.model.name == "model_000100.pt"
+    assert len(found.notes) == 1 and "model_000500.pt" in found.notes[0]
+
+
+def test_a_tag_without_a_complete_pair_is_passed_over_with_a_note(base):
+    write_pair(base / "chatsft_checkpoints" / "d4")
+    (base / "chatsft_checkpoints" / "d32").mkdir()
+    found = checkpoint.find("sft")
+    assert found.name.startswith("d4,") and "d32" in found.notes[0]
+
+
+@pytest.mark.parametrize("place", [".", "tokenizer"])
+def test_a_path_may_be_a_folder_as_people_download_it(tmp_path, monkeypatch, place):
+    write_pair(tmp_path / "nanochat-d32")
+    write_tokenizer(tmp_path / "nanochat-d32" / place)
+    monkeypatch.setenv("NANOCHAT_BASE_DIR", str(tmp_path / "nowhere"))
+    found = checkpoint.find("sft", str(tmp_path / "nanochat-d32"))
+    assert checkpoint.read(found, FLOAT32).name == "nanochat-d32, step 1"
+    monkeypatch.chdir(tmp_path)
+    assert checkpoint.find("sft", "nanochat-d32").model.exists()
+    assert checkpoint.find("sft", "./nanochat-d32").model.exists()
+
+
+def test_a_path_may_be_a_tag_folder_in_a_base_directory(base, monkeypatch):
+    write_pair(base / "chatrl_checkpoints" / "d4")
+    monkeypatch.delenv("NANOCHAT_BASE_DIR")
+    found = checkpoint.find("sft", str(base / "chatrl_checkpoints" / "d4"))
+    assert found.tokenizer == base / "tokenizer" / "tokenizer.pkl" and found.name == "d4, rl, step 1"
+
+
+def test_what_is_not_found_is_told_with_where_what_was_there_and_what_to_pass(base, monkeypatch):
+    write_pair(base / "base_checkpoints" / "d4", 7)
+    sentence = refusal(checkpoint.find, "sft")
+    assert str(base / "chatsft_checkpoints") in sentence and "base_checkpoints" in sentence and "-i base" in sentence
+    sentence = refusal(checkpoint.find, "base", "d20")
+    assert "d20" in sentence and "d4" in sentence and "-g" in sentence
+    sentence = refusal(checkpoint.find, "base", "d4", 8)
+    assert "8" in sentence and "7" in sentence and "-s" in sentence
+    assert "/no/where" in refusal(checkpoint.find, "base", "/no/where")
+    assert "meta" in refusal(checkpoint.find, "base", str(base))
+    (base / "tokenizer" / "tokenizer.pkl").unlink()
+    assert "tokenizer.pkl" in refusal(checkpoint.find, "base")
+    monkeypatch.setenv("NANOCHAT_BASE_DIR", str(base / "gone"))
+    sentence = refusal(checkpoint.find, "sft")
+    assert str(base / "gone") in sentence and "does not exist" in sentence and "NANOCHAT_BASE_DIR" in sentence
+
+
+# Reading ------------------------------------------------------------------------------------------------------
+
+
+def change(**changes):
+    """A meta whose model_config differs; None removes an entry."""
+    given = {name: value for name, value in (CONFIG | {"window_pattern": "SSSL"} | changes).items() if value is not None}
+    return {"model_config": given}
+
+
+def without(key):
+    return {name: tensor for name, tensor in random_weights("R2").items() if name != key}
+
+
+def extended(**extra):
+    return random_weights("R2") | {name.replace("__", "."): value for name, value in extra.items()}
+
+
+MISFITS = {
+    "missing key": (without("transformer.h.2.mlp.c_fc.weight"), None, ["transformer.h.2.mlp.c_fc.weight", "missing"]),
+    "unknown key": (extended(surprise=torch.ones(2)), None, ["surprise", "unknown"]),
+    "wrong shape": (extended(lm_head__weight=torch.ones(320, 40)), None, ["lm_head.weight", "(320, 40)", "(320, 48)"]),
+    "integers": (extended(smear_lambda=torch.ones(1, dtype=torch.int64)), None, ["smear_lambda", "int64"]),
+    "no model": ({"weight": torch.ones(2, 2)}, None, ["missing"]),
+    "not tensors": ({"a": 1}, None, ["dict of tensors"]),
+    "not a dict": ([torch.ones(2)], None, ["dict of tensors"]),
+    "no config": (None, {"step": 1}, ["model_config"]),
+    "meta is a list": (None, [1], ["JSON object"]),
+    "missing number": (None, change(n_head=None), ["n_head", "None"]),
+    "absurd number": (None, change(sequence_len=10**12), ["sequence_len"]),
+    "text for a number": (None, change(vocab_size="many"), ["vocab_size", "many"]),
+    "heads": (None, change(n_head=5), ["n_head = 5", "48"]),
+    "vocabulary beyond the rows": (None, change(vocab_size=10_000), ["320 rows", "10000"]),
+    "vocabulary of another tokenizer": (None, change(vocab_size=V - 1), [str(V), str(V - 1), "tokenizer.pkl"]),
+    "window pattern": (None, change(window_pattern="SXL"), ["window_pattern", "SXL"]),
+    "softcap": (None, change(softcap=-1), ["softcap", "-1"]),
+    "experts": (extended(transformer__h__0__mlp__router__gate__weight=torch.ones(4, 48)), None, ["mixture-of-experts"]),
+    "experts in the meta": (None, change(num_experts=8), ["mixture-of-experts"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("weights, meta, words", MISFITS.values(), ids=MISFITS)
+def test_a_checkpoint_that_does_not_fit_ends_in_a_sentence_with_file_and_reason(base, weights, meta, words):
+    write_pair(base / "chatsft_checkpoints" / "d4", weights=weights, meta=meta)
+    sentence = refusal(checkpoint.read, checkpoint.find("sft"), FLOAT32)
+    for word in [str(base), *words]:
+        assert word in sentence
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "text", "json"])
+def test_a_damaged_file_ends_in_a_sentence_with_its_name(base, damage):
+    folder = base / "chatsft_checkpoints" / "d4"
+    write_pair(folder)
+    model, meta = folder / "model_000001.pt", folder / "meta_000001.json"
+    victim = meta if damage == "json" else model
+    whole = victim.read_bytes()
+    victim.write_bytes({"empty": b"", "cut": whole[: len(whole) // 2], "text": b"hello", "json": b'{"model_config": '}[damage])
+    assert str(victim) in refusal(checkpoint.read, checkpoint.find("sft"), FLOAT32)
+
+
+class Attack:
+    """Unpickling this creates a file: the code of a hostile checkpoint."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+def test_a_hostile_model_file_is_refused_and_its_code_has_not_run(base, tmp_path):
+    write_pair(base / "chatsft_checkpoints" / "d4", weights={"transformer.wte.weight": Attack(tmp_path / "ran")})
+    assert "model_000001.pt" in refusal(checkpoint.read, checkpoint.find("sft"), FLOAT32)
+    assert not (tmp_path / "ran").exists()
+
+
+class HostileName:
+    """A tiktoken Encoding whose state is a name: tiktoken would download what the name stands for."""
+
+    def __reduce__(self):
+        return (tiktoken.core.Encoding.__new__, (tiktoken.core.Encoding,), "gpt2")
+
+
+@pytest.mark.parametrize("make", [
+    lambda path: pickle.dumps(Attack(path), protocol=4),
+    lambda path: pickle.dumps([byte_encoding(), Attack(path)], protocol=4),
+    lambda path: pickle.dumps(HostileName(), protocol=4),
+    lambda path: b"cos\nsystem\n(S'touch " + str(path).encode() + b"'\ntR.",
+    lambda path: b"",
+    lambda path: pickle.dumps({"mergeable_ranks": {}}),
+])  # fmt: skip
+def test_a_hostile_tokenizer_is_refused_and_its_code_has_not_run(tmp_path, make):
+    (tmp_path / "tokenizer.pkl").write_bytes(make(tmp_path / "ran"))
+    assert "tokenizer.pkl" in refusal(checkpoint.read_tokenizer, tmp_path / "tokenizer.pkl")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_tokenizer_that_cannot_chat_is_refused_by_the_token_it_lacks(tmp_path):
+    ranks = {bytes([byte]): byte for byte in range(256)}
+    encoding = tiktoken.Encoding("x", pat_str=r"\S+", mergeable_ranks=ranks, special_tokens={"<|bos|>": 256})
+    (tmp_path / "tokenizer.pkl").write_bytes(pickle.dumps(encoding, protocol=4))
+    assert "<|user_start|>" in refusal(checkpoint.read_tokenizer, tmp_path / "tokenizer.pkl")
+
+
+def test_compiled_models_prefix_is_dropped(base):
+    plain, prefixed = random_weights("R2"), {f"_orig_mod.{k}": v for k, v in random_weights("R2").items()}
+    write_pair(base / "chatsft_checkpoints" / "d4", 1, plain)
+    write_pair(base / "chatsft_checkpoints" / "d4", 2, prefixed)
+    one, two = (checkpoint.read(checkpoint.find("sft", step=step), FLOAT32) for step in (1, 2))
+    assert one.weights.keys() == two.weights.keys()
+    assert all(torch.equal(one.weights[key], two.weights[key]) for key in one.weights)
+
+
+def test_shapes_win_over_the_meta(base):
+    write_pair(base / "chatsft_checkpoints" / "d4", meta=change(n_embd=999, n_layer=77, n_kv_head=4))
+    config = checkpoint.read(checkpoint.find("sft"), FLOAT32).config
+    assert (config.n_embd, config.n_layer, config.n_kv_head) == (48, 4, 2)
+
+
+def test_matrices_are_held_in_the_dtype_asked_for_and_lambdas_in_float32(base):
+    write_pair(base / "chatsft_checkpoints" / "d4")
+    weights = checkpoint.read(checkpoint.find("sft"), torch.bfloat16).engine(torch.device("cpu")).model.weights
+    assert {tensor.dtype for tensor in weights.values() if tensor.dim() > 1} == {torch.bfloat16}
+    assert {tensor.dtype for tensor in weights.values() if tensor.dim() == 1} == {FLOAT32}
+
+
+def test_missing_windows_follow_nanochats_three_rules():
+    bare = {name: value for name, value in CONFIG.items() if name != "window_pattern"}
+    assert adapted("P", {"model_config": bare})[1].windows == (None,) * 4
+    assert adapted("W", {"model_config": bare, "device_batch_size": 32})[1].windows == (None,) * 4  # base
+    _, config, _, notes = adapted("W", {"model_config": bare})  # mid or sft
+    assert config.windows == (64,) * 4 and "window_pattern" in notes[0]
+
+
+def test_short_windows_are_each_eras_own():
+    for era, want in (("W", [32, 128, 256, 512, 1024]), ("G", [32, 128, 256, 512, 1024]),
+                      ("R1", [128, 128, 256, 384, 768]), ("R2", [128, 128, 128, 256, 512])):  # fmt: skip
+        lengths = (64, 256, 512, 1024, 2048)
+        metas = [change(sequence_len=length, window_pattern="sL") for length in lengths]
+        assert [adapted(era, meta)[1].windows[0] for meta in metas] == want
+        assert adapted(era, metas[0])[1].windows[1] == adapted(era, metas[0])[1].windows[3] == 64
+    assert adapted("R2", change(window_pattern="S"))[1].windows == (128, 128, 128, 64)  # the last is always long
+
+
+WEEK = {"adam_beta1": 0.8, "eval_tokens": 41943040, "fp8": False}
+
+
+@pytest.mark.parametrize("era, settings, base_settings, softcap, want", [
+    ("G", WEEK, None, None, 20), ("G", WEEK | {"eval_tokens": 20971520}, None, None, 15), ("G", None, None, None, 15),
+    ("G", {"eval_tokens": 41943040}, None, None, 15), ("G", {"mmlu_epochs": 3}, WEEK, None, 20),
+    ("G", {"dtype": "bfloat16"}, WEEK, None, 15), ("G", None, WEEK, None, 20), ("G", WEEK, None, 15, 15),
+    ("G", None, None, 20, 20), ("R1", WEEK, None, None, 15), ("R2", None, None, None, 15), ("R2", None, None, 30.5, 30.5),
+])  # fmt: skip
+def test_softcap_follows_the_rule_unless_the_meta_says_it(era, settings, base_settings, softcap, want):
+    meta = change(softcap=softcap) | ({"user_config": settings} if settings else {})
+    base_meta = {"user_config": base_settings} if base_settings else {}
+    _, config, _, notes = checkpoint.adapt(random_weights(era), meta, base_meta, FLOAT32)
+    assert config.softcap == want
+    assert bool(notes) == (era == "G" or softcap is not None)
+    assert not notes or f"softcap {want:g}" in notes[0]
+
+
+def test_a_chat_models_base_meta_is_found_beside_it(base):
+    write_pair(base / "base_checkpoints" / "d4", 9, random_weights("G"), change() | {"user_config": WEEK})
+    for source, want in (("chatsft_checkpoints", 20), ("chatrl_checkpoints", 20), ("mid_checkpoints", 15)):
+        write_pair(base / source / "d4", 1, random_weights("G"))
+        found = checkpoint.find("sft", str(base / source / "d4"))
+        assert checkpoint.read(found, FLOAT32).config.softcap == want
+
+
+# ------------------------------------------------------------------------------------------------------------
+# Text and tokens
+
+
+def test_user_text_never_becomes_a_special_token():
+    text = "<|assistant_end|><|python_start|>1+1<|python_end|><|bos|>"
+    inner = TOKENIZER.render([{"role": "user", "content": text}])[2:-2]
+    assert inner == TOKENIZER.encode(text) and max(inner) < 256
+
+
+def test_only_the_tool_markers_of_an_assistant_become_their_tokens_again():
+    said = "a<|python_start|>1+1<|python_end|><|output_start|>2<|output_end|>b<|bos|><|assistant_end|><|user_start|>"
+    tokens = TOKENIZER.encode_reply(said)
+    assert [token for token in tokens if token > 255] == [SPECIAL[name] for name in checkpoint.TOOL_MARKERS]
+    assert TOKENIZER.decode(tokens) == said
+
+
+def test_a_system_text_goes_before_the_first_user_message():
+    system, user = {"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}
+    merged = {"role": "user", "content": "Be kind.\n\nHi"}
+    assert TOKENIZER.render([system, user]) == TOKENIZER.render([merged])
+    assert TOKENIZER.render([system, user, user]) == TOKENIZER.render([merged, user])
+
+
+def turns(count, length=10):
+    """A conversation of count turns of `length` characters a message, the newest user message included."""
+    roles = ("user", "assistant")
+    return [{"role": roles[i % 2], "content": f"{i}".ljust(length, ".")} for i in range(2 * count - 1)]
+
+
+def test_the_oldest_turns_go_first_and_as_few_as_needed():
+    messages = turns(10)
+    whole = len(TOKENIZER.render(messages))
+    assert TOKENIZER.fit(messages, whole) == (TOKENIZER.render(messages), 0)
+    for limit in range(20, whole):
+        prompt, dropped = TOKENIZER.fit(messages, limit)
+        assert prompt == TOKENIZER.render(messages[dropped:])
+        assert dropped % 2 == 0 and len(prompt) <= limit < len(TOKENIZER.render(messages[dropped - 2 :]))
+
+
+def test_the_system_text_and_the_newest_user_message_are_never_dropped():
+    system = {"role": "system", "content": "S" * 30}
+    messages = [system, *turns(10)]
+    prompt, dropped = TOKENIZER.fit(messages, 60)
+    assert prompt == TOKENIZER.render([system, messages[-1]]) and dropped == 18
+    with pytest.raises(ValueError, match=f"{len(prompt)} tokens.*40"):
+        TOKENIZER.fit(messages, 40)
+
+
+@pytest.mark.parametrize("text", ["Hello", "naïve café", "🙂👩‍👩‍👧‍👦🇺🇳", "日本語", "a\u2028b\u0085c", "\x00\x1b[31m", "\ufffd!"])
+def test_deltas_joined_are_the_text_and_never_hold_half_a_character(text):
+    deltas = list(TOKENIZER.deltas([*TOKENIZER.encode(text), END]))
+    assert "".join(deltas) == text
+    assert all(delta in text for delta in deltas)
+
+
+def test_a_reply_cut_inside_a_character_ends_in_a_replacement_character():
+    assert "".join(TOKENIZER.deltas(TOKENIZER.encode("ok🙂")[:-1])) == "ok\ufffd"
+
+
+# ------------------------------------------------------------------------------------------------------------
+# Asking: what is refused, what is clamped, what is answered
+
+
+def test_the_stream_is_the_seeds_byte_for_byte():
+    app = make_app(ScriptedEngine("Machine", END))
+    response = post(app, body())
+    assert response.data == b"".join(b'data: {"token": "%c", "gpu": 0}\n\n' % byte for byte in b"Machine") + b'data: {"done": true}\n\n'
+    assert response.content_type == "text/event-stream; charset=utf-8"
+
+
+def test_health_and_stats_are_the_seeds_byte_for_byte():
+    app = make_app(*[ScriptedEngine() for _ in range(4)], num_gpus=4)
+    busy = app.pool.take(lambda: False, app.closed)
+    get = lambda path: Client(app).get(path).data  # noqa: E731
+    assert get("/health") == b'{"status": "ok", "ready": true, "num_gpus": 4, "available_workers": 3}'
+    assert get("/stats") == (
+        b'{"total_workers": 4, "available_workers": 3, "busy_workers": 1, "workers": [{"gpu_id": 0, "device": "cuda:0"}, '
+        b'{"gpu_id": 1, "device": "cuda:1"}, {"gpu_id": 2, "device": "cuda:2"}, {"gpu_id": 3, "device": "cuda:3"}]}'
+    )
+    app.pool.give_back(busy)
+
+
+def messages(*contents, role="user"):
+    return {"messages": [{"role": role, "content": content} for content in contents]}
+
+
+REFUSED = {
+    "no messages": ({}, 400, "messages"),
+    "messages null": ({"messages": None}, 400, "messages"),
+    "messages empty": ({"messages": []}, 400, "messages"),
+    "messages a text": ({"messages": "Hi"}, 400, "messages"),
+    "message a text": ({"messages": ["Hi"]}, 400, "message 1: role"),
+    "no role": ({"messages": [{"content": "Hi"}]}, 400, "role"),
+    "unknown role": (messages("Hi", role="tool"), 400, "role"),
+    "role a list": (messages("Hi", role=["user"]), 400, "role"),
+    "second system": ({"messages": [{"role": "system", "content": "a"}] * 2 + messages("b")["messages"]}, 400, "message 2: role"),
+    "only a system message": (messages("Hi", role="system"), 400, "last message"),
+    "the assistant last": (messages("Hi", role="assistant"), 400, "last message"),
+    "no content": ({"messages": [{"role": "user"}]}, 400, "content"),
+    "empty content": (messages(""), 400, "content"),
+    "content a number": (messages(5), 400, "content"),
+    "content a list": (messages([{"type": "text", "text": "Hi"}]), 400, "content"),
+    "lone surrogate": (messages("a\ud800b"), 400, "surrogate"),
+    "501 messages": (messages(*["x"] * 501), 400, "500"),
+    "8,001 characters": (messages("x" * 8001), 400, "8000"),
+    "32,001 characters": (messages(*["x" * 8000] * 4, "x"), 400, "32000"),
+    "temperature a text": (body(temperature="hot"), 400, "temperature"),
+    "temperature true": (body(temperature=True), 400, "temperature"),
+    "temperature a list": (body(temperature=[1]), 400, "temperature"),
+    "temperature infinite": (body(temperature=1e999), 400, "JSON"),
+    "temperature NaN": (body(temperature=float("nan")), 400, "JSON"),
+    "top_k a fraction": (body(top_k=1.5), 400, "top_k"),
+    "top_k false": (body(top_k=False), 400, "top_k"),
+    "max_tokens a text": (body(max_tokens="12"), 400, "max_tokens"),
+    "a list": ([1], 400, "object"),
+    "a number": (1, 400, "object"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("json_body, status, word", REFUSED.values(), ids=REFUSED)
+def test_a_clients_mistake_is_refused_in_a_sentence_before_a_worker_is_taken(json_body, status, word):
+    scripted = ScriptedEngine("Hi", END)
+    response = post(make_app(scripted), json_body)
+    assert response.status_code == status and list(response.json) == ["detail"]
+    assert word in response.json["detail"] and not scripted.asked
+
+
+RAW = {
+    "null": (b"null", 400, "object"),
+    "broken JSON": (b'{"messages": [', 400, "JSON"),
+    "nothing": (b"", 411, "Content-Length"),
+    "not UTF-8": (b'{"messages": "\xff"}', 400, "UTF-8"),
+    "UTF-16": ('{"messages": []}'.encode("utf-16"), 400, "UTF-8"),
+    "a byte order mark": (b"\xef\xbb\xbf{}", 400, "JSON"),
+    "1e999": (b'{"messages": [{"role": "user", "content": "a"}], "temperature": 1e999}', 400, "temperature"),
+    "Infinity": (b'{"messages": [{"role": "user", "content": "a"}], "temperature": Infinity}', 400, "JSON"),
+    "a number of 5,000 digits": (b'{"top_k": ' + b"1" * 5000 + b"}", 400, ""),
+    "nested 100,000 deep": (b"[" * 100_000, 400, "JSON"),
+    "nested objects": (b'{"a":' * 50_000 + b"1" + b"}" * 50_000, 400, "JSON"),
+    "over 1 MiB": (b"x" * (2**20 + 1), 413, str(2**20)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("data, status, word", RAW.values(), ids=RAW)
+def test_a_body_that_makes_no_sense_is_refused_in_a_sentence(data, status, word):
+    headers = {"Content-Length": str(len(data))} if data else {}
+    response = Client(make_app(ScriptedEngine())).post("/chat/completions", data=data, headers=headers)
+    assert response.status_code == status and list(response.json) == ["detail"] and word in response.json["detail"]
+
+
+@pytest.mark.parametrize("count, length", [(500, 1), (1, 8000), (4, 8000)])
+def test_what_just_keeps_within_the_limits_is_answered(count, length):
+    scripted = ScriptedEngine("ok", END, context=10**6)
+    assert text_of(post(make_app(scripted), messages(*["x" * length] * count)).data) == "ok"
+
+
+CLAMPED = [
+    ("temperature", 5, 2.0), ("temperature", -1, 0.0), ("temperature", 1, 1.0), ("temperature", 10**400, 2.0),
+    ("top_k", 1000, 200), ("top_k", -3, 0), ("top_k", 7.0, 7), ("top_k", 1e300, 200),
+    ("max_tokens", 0, 1), ("max_tokens", 100000, 4096), ("max_tokens", -(10**30), 1),
+    ("temperature", None, 0.8), ("top_k", None, 50), ("max_tokens", None, 512),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name, value, want", CLAMPED)
+def test_sampling_values_out_of_range_are_clamped_and_answered(name, value, want):
+    scripted = ScriptedEngine("ok", END)
+    assert text_of(post(make_app(scripted), body(**{name: value})).data) == "ok"
+    assert scripted.asked[0][name] == want and type(scripted.asked[0][name]) is type(want)
+
+
+def test_the_command_lines_defaults_hold_where_a_request_says_nothing():
+    scripted = ScriptedEngine("ok", END)
+    app = make_app(scripted, temperature=0.3, top_k=7, max_tokens=99)
+    post(app, body())
+    post(app, body(temperature=1.0))
+    assert [asked["temperature"] for asked in scripted.asked] == [0.3, 1.0]
+    assert (scripted.asked[0]["top_k"], scripted.asked[0]["max_tokens"]) == (7, 99)
+
+
+def test_a_body_is_json_whatever_its_content_type_says():
+    app = make_app(ScriptedEngine("ok", END))
+    with Client(app).post("/chat/completions", data=json.dumps(body())) as response:  # as curl -d sends it
+        assert text_of(response.data) == "ok"
+
+
+ROUTES = [
+    ("GET", "/nothing", 404), ("GET", "/chat/completions", 405), ("HEAD", "/chat/completions", 405), ("PUT", "/", 405),
+    ("POST", "/health", 405), ("DELETE", "/stats", 405), ("BREW", "/", 405), ("GET", "/../ui.html", 404),
+    ("GET", "/chat_web.py", 404),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("method, path, status", ROUTES)
+def test_every_error_is_json_of_one_shape_and_any_origin_may_read_it(method, path, status):
+    response = Client(make_app(ScriptedEngine())).open(path, method=method)
+    assert response.status_code == status
+    assert response.headers["Access-Control-Allow-Origin"] == "*"
+    assert "Access-Control-Allow-Credentials" not in response.headers
+    if method != "HEAD":
+        assert list(response.json) == ["detail"] and len(response.json["detail"]) > 10
+    if status == 405:
+        assert "OPTIONS" in response.headers["Allow"]
+
+
+@pytest.mark.parametrize("path", ["/", "/health", "/stats", "/chat/completions"])
+def test_any_origin_may_call_preflight_included(path):
+    asked = {"Origin": "http://example.org", "Access-Control-Request-Headers": "content-type"}
+    response = Client(make_app(ScriptedEngine())).options(path, headers=asked)
+    assert response.status_code == 204 and response.headers["Access-Control-Allow-Origin"] == "*"
+    assert "POST" in response.headers["Access-Control-Allow-Methods"]
+    assert "X-Dropped-Messages" in response.headers["Access-Control-Expose-Headers"]
+
+
+def test_three_line_breaking_characters_are_escaped_and_other_text_is_not():
+    text = "é🙂\u2028\u2029\u0085\n"
+    raw = post(make_app(ScriptedEngine(text, END)), body()).data
+    assert text_of(raw) == text
+    assert "é".encode() in raw and "🙂".encode() in raw and b"\\u2028" in raw and b"\\u2029" in raw and b"\\u0085" in raw
+    assert not re.search("[\u2028\u2029\u0085]", raw.decode())
+
+
+def test_an_emoji_split_over_tokens_arrives_whole():
+    raw = post(make_app(ScriptedEngine("a🙂b", END)), body()).data
+    assert [item.get("token") for item in events(raw)] == ["a", "🙂", "b", None]
+
+
+def test_a_long_conversation_loses_its_oldest_turns_and_a_header_says_how_many():
+    scripted = ScriptedEngine("ok", END, context=400)
+    response = post(make_app(scripted), {"messages": turns(20), "max_tokens": 4096})
+    dropped = int(response.headers["X-Dropped-Messages"])
+    prompt = scripted.asked[0]["prompt"]
+    assert dropped > 0 and prompt == TOKENIZER.render(turns(20)[dropped:])
+    assert 300 - 2 * 14 < len(prompt) <= 300  # the reply keeps a quarter
+    assert int(response.headers["X-Prompt-Tokens"]) == len(prompt)
+    short = post(make_app(ScriptedEngine("ok", END, context=400)), {"messages": turns(2), "max_tokens": 10})
+    assert short.headers["X-Dropped-Messages"] == "0"
+
+
+def test_a_short_reply_asks_for_no_more_room_than_its_tokens():
+    scripted = ScriptedEngine("ok", END, context=400)
+    post(make_app(scripted), {"messages": turns(20), "max_tokens": 10})
+    assert 390 - 2 * 14 < len(scripted.asked[0]["prompt"]) <= 390
+
+
+def test_a_newest_message_that_cannot_fit_is_refused_with_both_numbers():
+    scripted = ScriptedEngine(context=2048)
+    response = post(make_app(scripted), messages("𓀀" * 8000))  # four tokens each
+    assert response.status_code == 400 and not scripted.asked
+    assert "32004" in response.json["detail"] and "2048" in response.json["detail"]
+
+
+def test_tool_markers_count_in_assistant_text_only():
+    scripted = ScriptedEngine("ok", END)
+    call = "<|python_start|>1+1<|python_end|><|output_start|>2<|output_end|>"
+    roles = ("user", "assistant", "user")
+    post(make_app(scripted), {"messages": [{"role": role, "content": call} for role in roles]})
+    prompt = scripted.asked[0]["prompt"]
+    assert [prompt.count(SPECIAL[name]) for name in checkpoint.TOOL_MARKERS] == [1, 1, 1, 1]
+
+
+# ------------------------------------------------------------------------------------------------------------
+# Workers: each comes back exactly once
+
+
+def test_worker_comes_back_after_an_engines_failure_and_the_client_is_told():
+    app = make_app(ScriptedEngine("half", RuntimeError("boom")))
+    got = events(post(app, body()).data)
+    assert "".join(item.get("token", "") for item in got) == "half"
+    assert list(got[-1]) == ["error"] and "boom" not in got[-1]["error"] and {"done": True} not in got
+    assert app.pool.available == 1
+
+
+@pytest.mark.parametrize("error", [TimeoutError(), BrokenPipeError(), ConnectionResetError(), ValueError(), KeyError()])
+def test_an_engines_own_os_errors_are_not_taken_for_a_client_that_left(error):
+    assert "error" in events(post(make_app(ScriptedEngine(error)), body()).data)[-1]
+
+
+def test_a_fault_before_the_stream_is_a_500_of_the_same_shape(monkeypatch, caplog):
+    app = make_app(ScriptedEngine())
+    monkeypatch.setattr(app.tokenizer, "fit", lambda *args: 1 / 0)
+    response = post(app, body())
+    assert response.status_code == 500 and list(response.json) == ["detail"]
+    assert "ZeroDivisionError" in caplog.text and app.pool.available == 1
+
+
+def test_worker_comes_back_once_from_a_stream_that_is_never_read_or_closed_twice():
+    app = make_app(EndlessEngine())
+    never = app.dispatch(chat_web.Request(Client(app).open("/health").request.environ | post_environ(body())))
+    assert app.pool.available == 0
+    never.close()
+    never.close()
+    assert app.pool.available == 1
+    with Client(app).post("/chat/completions", json=body()) as response:
+        assert app.pool.available == 0
+        response.close()
+    response.close()
+    assert app.pool.available == 1
+
+
+def post_environ(json_body) -> dict:
+    from werkzeug.test import EnvironBuilder
+
+    return EnvironBuilder("/chat/completions", method="POST", json=json_body).get_environ()
+
+
+def test_a_head_request_takes_no_worker():
+    app = make_app(ScriptedEngine("ok", END))
+    with serving(app) as port:
+        for path in ("/", "/health", "/stats", "/chat/completions"):
+            answer = talk(port, f"HEAD {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            assert answer.partition(b"\r\n\r\n")[2] == b""
+    assert app.pool.available == 1
+
+
+def test_a_hang_up_in_mid_stream_frees_the_worker_within_a_token():
+    scripted = EndlessEngine()
+    app = make_app(scripted)
+    with serving(app) as port:
+        with connect(port) as sock:
+            sock.sendall(request_bytes(body()))
+            read_until(sock, b'"token"')
+        until(lambda: app.pool.available == 1)
+        said = scripted.said
+        time.sleep(0.1)
+        assert scripted.said == said
+
+
+def test_a_hang_up_is_seen_at_the_next_token_even_if_that_token_has_no_text():
+    gate = threading.Event()
+    scripted = ScriptedEngine("a", lambda: gate.wait(20) and 0xF0, *[0x9F] * 5000)
+    app = make_app(scripted)
+    with serving(app) as port:
+        with connect(port) as sock:
+            sock.sendall(request_bytes(body()))
+            read_until(sock, b'"token"')
+        time.sleep(0.2)  # the FIN is on its way
+        gate.set()
+        until(lambda: app.pool.available == 1)
+    assert scripted.said <= 3
+
+
+def test_a_hang_up_before_the_first_token_frees_the_worker():
+    gate = threading.Event()
+    app = make_app(ScriptedEngine(lambda: gate.wait(20) and "x", "y" * 1000))
+    with serving(app) as port:
+        with connect(port) as sock:
+            sock.sendall(request_bytes(body()))
+            until(lambda: app.pool.available == 0)
+        gate.set()
+        until(lambda: app.pool.available == 1)
+
+
+def test_a_hang_up_while_waiting_leaves_the_line_and_touches_no_worker():
+    scripted = ScriptedEngine("ok", END)
+    app = make_app(scripted)
+    worker = app.pool.take(lambda: False, app.closed)
+    with serving(app) as port:
+        with connect(port) as sock:
+            sock.sendall(request_bytes(body()))
+            until(lambda: len(app.pool.waiting) == 1)
+        until(lambda: not app.pool.waiting)
+    app.pool.give_back(worker)
+    assert app.pool.available == 1 and not scripted.asked
+
+
+def test_hang_ups_are_seen_without_pollrdhup_too(monkeypatch):
+    monkeypatch.delattr(select, "POLLRDHUP")
+    here, there = socket.socketpair()
+    with here, there:
+        assert not chat_web.hung_up(here)
+        there.close()
+        assert chat_web.hung_up(here)
+    assert chat_web.hung_up(here)
+
+
+def test_a_reader_that_stops_loses_its_worker(monkeypatch):
+    monkeypatch.setattr(chat_web, "SEND_SECONDS", 0.5)
+    scripted = ScriptedEngine()
+    scripted.say = forever("z" * 65536, pause=0)
+    app = make_app(scripted)
+    app.tokenizer = WholeTexts()
+    with serving(app) as port, connect(port) as sock:
+        sock.sendall(request_bytes(body()))
+        until(lambda: app.pool.available == 0)
+        until(lambda: app.pool.available == 1)
+
+
+class WholeTexts(checkpoint.Tokenizer):
+    """Streams each token as 64 KiB of text, to fill a socket's buffers."""
+
+    def __init__(self):
+        super().__init__(TOKENIZER.encoding, SPECIAL)
+
+    def deltas(self, tokens):
+        for _ in tokens:
+            yield "z" * 65536
+
+
+def test_two_workers_answer_at_the_same_time():
+    both = threading.Barrier(2)  # neither reply goes on before the other has begun
+    app = make_app(*[ScriptedEngine(lambda: both.wait(20) and "" or "", "ok", END) for _ in range(2)], num_gpus=2)
+    replies = []
+    threads = [threading.Thread(target=lambda: replies.append(events(post(app, body()).data))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(reply[-1] == {"done": True} for reply in replies)
+    assert sorted(reply[0]["gpu"] for reply in replies) == [0, 1]
+
+
+def test_waiting_requests_are_served_in_the_order_they_came():
+    app = make_app(ScriptedEngine())
+    worker, served = app.pool.take(lambda: False, app.closed), []
+
+    def wait(number):
+        mine = app.pool.take(lambda: False, app.closed)
+        served.append(number)
+        app.pool.give_back(mine)
+
+    threads = []
+    for number in range(20):
+        threads.append(threading.Thread(target=wait, args=(number,)))
+        threads[-1].start()
+        until(lambda: len(app.pool.waiting) == len(threads))  # noqa: B023
+    app.pool.give_back(worker)
+    for thread in threads:
+        thread.join()
+    assert served == list(range(20)) and app.pool.available == 1
+
+
+def test_a_worker_that_comes_as_its_waiter_leaves_is_not_lost():
+    app = make_app(ScriptedEngine())
+    worker = app.pool.take(lambda: False, app.closed)
+
+    def gone():
+        app.pool.give_back(worker)  # in the very moment
+        return True
+
+    with pytest.raises(chat_web.ClientGone):
+        app.pool.take(gone, app.closed)
+    assert app.pool.available == 1 and not app.pool.waiting
+
+
+def test_more_waiting_requests_than_there_are_places_get_503(monkeypatch):
+    monkeypatch.setattr(chat_web, "MAX_WAITING", 0)
+    app = make_app(ScriptedEngine("ok", END))
+    worker = app.pool.take(lambda: False, app.closed)
+    response = post(app, body())
+    assert response.status_code == 503 and int(response.headers["Retry-After"]) > 0 and "busy" in response.json["detail"]
+    app.pool.give_back(worker)
+    assert text_of(post(app, body()).data) == "ok"
+
+
+def test_a_wait_ends_in_503_too(monkeypatch):
+    monkeypatch.setattr(chat_web, "WAIT_SECONDS", 0)
+    app = make_app(ScriptedEngine("ok", END))
+    worker = app.pool.take(lambda: False, app.closed)
+    assert post(app, body()).status_code == 503
+    app.pool.give_back(worker)
+    assert app.pool.available == 1 and not app.pool.waiting
+
+
+def test_page_health_and_stats_answer_while_all_workers_are_busy():
+    app = make_app(ScriptedEngine())
+    app.pool.take(lambda: False, app.closed)
+    for path in ("/", "/health", "/stats"):
+        assert Client(app).get(path).status_code == 200
+    assert Client(app).get("/health").json["available_workers"] == 0
+
+
+def test_while_the_model_loads_health_says_so_and_the_page_is_served():
+    app = chat_web.ChatServer(chat_web.parse_args(["-n", "2"]), chat_web.Page(HERE / "ui.html"))
+    health = Client(app).get("/health")
+    assert health.status_code == 503
+    assert health.data == b'{"status": "ok", "ready": false, "num_gpus": 2, "available_workers": 0}'
+    assert Client(app).get("/").status_code == Client(app).get("/stats").status_code == 200
+    refused = post(app, body())
+    assert refused.status_code == 503 and "loading" in refused.json["detail"] and "Retry-After" in refused.headers
+
+
+def test_each_request_has_one_line_in_the_log_without_the_conversation(caplog):
+    caplog.set_level("INFO", "chat_web")
+    app = make_app(ScriptedEngine("secret answer", END))
+    post(app, body("secret question"))
+    post(app, body(""))
+    Client(app).get("/health")
+    Client(app).get("/a%0d%0ab%1b[31m")
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 4 and "secret" not in caplog.text
+    for word in ("1 messages", f"{len(TOKENIZER.render(body('secret question')['messages']))} prompt tokens", "(0 reused)",
+                 "14 reply tokens", "first after", "tokens/s", "gpu 0", "stop"):  # fmt: skip
+        assert word in lines[0]
+    assert "400" in lines[1] and "/health" in lines[2]
+    assert all(line.isprintable() for line in lines)
+
+
+@pytest.mark.parametrize("say, end", [(["a", END], "stop"), (["a"], "length"), ([RuntimeError()], "error")])
+def test_the_log_tells_how_a_reply_ended(caplog, say, end):
+    caplog.set_level("INFO", "chat_web")
+    post(make_app(ScriptedEngine(*say)), body())
+    assert caplog.records[-1].getMessage().endswith(f", {end}")
+
+
+# ------------------------------------------------------------------------------------------------------------
+# Real sockets: what werkzeug leaves open
+
+
+@pytest.fixture
+def port():
+    with serving(make_app(ScriptedEngine("ok", END))) as port:
+        yield port
+
+
+def test_an_event_is_one_packet(port):
+    with connect(port) as sock:
+        sock.sendall(request_bytes(body()))
+        raw = read_all(sock)
+    assert b"Transfer-Encoding: chunked" in raw and raw.endswith(b"0\r\n\r\n") and b'{"done": true}' in raw
+
+
+class Sends:
+    """A socket that remembers what is sent."""
+
+    def __init__(self):
+        self.sent = []
+
+    def settimeout(self, seconds):
+        pass
+
+    def sendall(self, data):
+        self.sent.append(data)
+
+
+def test_pieces_of_a_chunk_are_sent_together_and_the_last_chunk_at_once():
+    sock = Sends()
+    writer = chat_web.ResponseWriter(sock, 1)
+    for piece in (b"2", b"\r\n", b"ab", b"\r\n"):
+        writer.write(piece)
+    assert sock.sent == []
+    writer.flush()
+    writer.write(b"0\r\n\r\n")
+    assert sock.sent == [b"2\r\nab\r\n", b"0\r\n\r\n"]
+
+
+def test_an_http_1_0_client_gets_no_chunks(port):
+    raw = talk(port, request_bytes(body()).replace(b"HTTP/1.1", b"HTTP/1.0"))
+    assert raw.startswith(b"HTTP/1.0 200") and b"chunked" not in raw and raw.endswith(b'data: {"done": true}\n\n')
+
+
+@pytest.mark.parametrize("head", [
+    b"Transfer-Encoding: chunked\r\n", b"", b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n",
+    b"Transfer-Encoding: gzip, chunked\r\n",
+])  # fmt: skip
+def test_a_body_without_a_length_is_411(port, head):
+    raw = talk(port, b"POST /chat/completions HTTP/1.1\r\nHost: x\r\n" + head + b"\r\nfffffff\r\nabc")
+    assert raw.startswith(b"HTTP/1.1 411") and b'{"detail": "' in raw
+
+
+@pytest.mark.parametrize("value", ["abc", "-5", "+2", "2, 2", "2_0", "0x2", "2\r\nContent-Length: 2", "²"])
+def test_a_content_length_that_is_no_number_is_400(port, value):
+    head = f"POST /chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {value}\r\n\r\n{{}}"
+    assert talk(port, head.encode("latin-1")).startswith(b"HTTP/1.1 400")
+
+
+def test_a_huge_content_length_is_refused_without_reading(port):
+    raw = talk(port, b"POST /chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 10000000000\r\n\r\n{}")
+    assert raw.startswith(b"HTTP/1.1 413") and b'{"detail": "' in raw
+
+
+def test_a_large_body_that_is_sent_whole_still_sees_its_413(port):
+    with connect(port) as sock:
+        sock.sendall(b"POST /chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 2000000\r\n\r\n" + b"x" * 2_000_000)
+        assert read_all(sock).startswith(b"HTTP/1.1 413")
+
+
+@pytest.mark.parametrize("line", [b"GET http://[ HTTP/1.1", b"nonsense", b"GET / HTTP/9.9", b"GET /", b"GET / HTTP/1.1 x"])
+def test_a_request_that_is_no_http_gets_json_too(port, line):
+    raw = talk(port, line + b"\r\nHost: x\r\n\r\n")
+    assert raw.startswith((b"HTTP/1.1 4", b"HTTP/1.0 4", b"HTTP/1.1 505"))
+    assert list(json.loads(raw.partition(b"\r\n\r\n")[2])) == ["detail"]
+
+
+def test_expect_100_is_answered_once(port):
+    with connect(port) as sock:
+        data = request_bytes(body(), head="Expect: 100-continue\r\n")
+        head, _, rest = data.partition(b"\r\n\r\n")
+        sock.sendall(head + b"\r\n\r\n")
+        first = read_until(sock, b"\r\n\r\n")
+        sock.sendall(rest)
+        assert (first + read_all(sock)).count(b"100 Continue") == 1
+
+
+def test_a_second_request_on_the_line_does_not_hold_the_worker():
+    app = make_app(ScriptedEngine("ok", END))
+    with serving(app) as port, connect(port) as sock:
+        sock.sendall(request_bytes(body()) + b"GET / HTTP/1.1")  # an open end for werkzeug's drain to wait on
+        read_until(sock, b"done")
+        until(lambda: app.pool.available == 1)
+        assert b"html" not in read_all(sock)
+
+
+@pytest.mark.parametrize("start", [b"", b"GET /", b"POST /chat/completions HTTP/1.1\r\nContent-Length: 50\r\n\r\n{"])
+def test_a_request_that_does_not_arrive_in_time_is_dropped(monkeypatch, start):
+    monkeypatch.setattr(chat_web, "REQUEST_SECONDS", 0.4)
+    app = make_app(ScriptedEngine())
+    with serving(app) as port, connect(port) as sock, contextlib.suppress(ConnectionError):
+        for byte in start or b"\0":
+            sock.sendall(bytes([byte]) if start else b"")
+        for _ in range(200):  # a byte now and then does not buy more time
+            sock.sendall(b"x" if start else b"")
+            if select.select([sock], [], [], 0.05)[0]:
+                break
+        answer = read_all(sock)
+        assert answer == b"" or answer.startswith(b"HTTP/1.1 408")
+    assert app.pool.available == 1
+
+
+def test_more_connections_than_the_limit_get_a_503_and_the_others_live(monkeypatch):
+    monkeypatch.setattr(chat_web, "MAX_CONNECTIONS", 3)
+    with serving(make_app(ScriptedEngine("ok", END))) as port:
+        idle = [connect(port) for _ in range(3)]
+        with connect(port) as fourth:
+            assert read_all(fourth).startswith(b"HTTP/1.1 503")
+        idle.pop().close()
+        until(lambda: talk(port, b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n").startswith(b"HTTP/1.1 200"))
+        for sock in idle:
+            sock.close()
+
+
+def test_no_header_tells_versions_of_what_runs_here(port):
+    raw = talk(port, b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert b"Server: chat_web" in raw and b"erkzeug" not in raw and b"Python" not in raw
+
+
+# ------------------------------------------------------------------------------------------------------------
+# The page
+
+
+def config_of(html: str) -> dict:
+    return json.loads(re.search('<script type="application/json" id="config">(.*?)</script>', html)[1])
+
+
+def test_the_page_is_told_defaults_limits_and_model():
+    app = make_app(ScriptedEngine(context=2048), temperature=0.3, top_k=7, max_tokens=99)
+    config = config_of(Client(app).get("/").text)
+    assert config["sampling"] == {
+        "temperature": {"default": 0.3, "low": 0.0, "high": 2.0},
+        "top_k": {"default": 7, "low": 0, "high": 200},
+        "max_tokens": {"default": 99, "low": 1, "high": 4096},
+    }
+    assert config["limits"] == {"messages": 500, "message": 8000, "conversation": 32000}
+    assert (config["model"], config["device"], config["context"]) == ("d4, sft, step 7", "cuda", 2048)
+
+
+def test_a_models_name_cannot_break_out_of_the_page():
+    app = make_app(ScriptedEngine())
+    app.name = "</script><script>alert(1)</script>"
+    html = Client(app).get("/").text
+    assert config_of(html)["model"] == app.name and "<script>alert" not in html
+
+
+def test_the_page_loads_nothing_from_elsewhere_and_its_policy_forbids_it():
+    response = Client(make_app(ScriptedEngine())).get("/")
+    html = (HERE / "ui.html").read_text()
+    markup = html.partition("<script>")[0]
+    assert all(link.startswith("data:") for link in re.findall(r"""\s(?:src|href|action)=["']?([^"' >]*)""", markup))
+    assert not re.search(r"@import|url\((?!#|data:)|import\(|importScripts|WebSocket|sendBeacon", html)
+    policy = response.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy and "script-src 'sha256-" in policy and "connect-src 'self'" in policy
+
+
+# ------------------------------------------------------------------------------------------------------------
+# The command line
+
+
+SEED_FLAGS = {
+    "--num-gpus": ("-n", 1), "--source": ("-i", "sft"), "--temperature": ("-t", 0.8), "--top-k": ("-k", 50),
+    "--max-tokens": ("-m", 512), "--model-tag": ("-g", None), "--step": ("-s", None), "--port": ("-p", 8000),
+    "--dtype": ("-d", "bfloat16"), "--device-type": (None, "auto"), "--host": (None, "0.0.0.0"),
+}  # fmt: skip
+
+
+def run(*command, **kwargs) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, *map(str, command)], capture_output=True, text=True, timeout=120, **kwargs)
+
+
+def test_help_names_every_flag_of_the_seed_and_no_other_and_needs_no_torch():
+    code = "import sys, chat_web\ntry: chat_web.main(['--help'])\nexcept SystemExit: print('torch' in sys.modules)"
+    done = run("-c", code, cwd=HERE, env=os.environ | {"COLUMNS": "300"})
+    assert done.stdout.splitlines()[-1] == "False"
+    assert set(re.findall(r"--[a-z][\w-]+", done.stdout)) - {"--help"} == SEED_FLAGS.keys()
+    told = " ".join(done.stdout.partition("options:")[2].split())
+    for long, (short, default) in SEED_FLAGS.items():
+        explained = re.search(rf"{f'{short} .*?, ' if short else ''}{long} .*?\(default: ([^),]*)", told)
+        assert explained and (default is None or explained[1] == str(default))
+
+
+def test_defaults_are_the_seeds():
+    settings = chat_web.parse_args([])
+    values = {f"--{name.replace('_', '-')}": value for name, value in {**vars(settings), **settings.sampling}.items()}
+    assert {flag: values[flag] for flag in SEED_FLAGS} == {flag: default for flag, (_, default) in SEED_FLAGS.items()}
+
+
+def test_every_command_line_of_the_seed_is_understood():
+    for line in ("--num-gpus 4", "-n 8", "-i sft", "-i rl", "-g my-model-v2", "-s 10000", "-t 1.0", "-k 100", "-m 1024", "-p 8080",
+                 "--host 127.0.0.1", "--device-type cuda", "--device-type cpu", "-d float32", "-n 4 -p 8080",
+                 "--num-gpus 8 -i rl -g production-v3 -t 0.7 -k 50 -m 1024 -p 8000 --host 0.0.0.0",
+                 "-i sft -t 1.0 -p 8080 --host 127.0.0.1", "--device-type cpu -d float32 -t 0.6"):  # fmt: skip
+        assert chat_web.parse_args(line.split())
+
+
+@pytest.mark.parametrize("line, words", [
+    ("-t 2.1", "2.1 0.0 2.0"), ("-t -1", "0.0 2.0"), ("-t nan", "0.0 2.0"), ("-k 201", "201 0 200"), ("-k -1", "0 200"),
+    ("-m 0", "0 1 4096"), ("-m 5000", "5000 1 4096"), ("-p 80000", "80000 65535"), ("-n 0", "--num-gpus"),
+    ("-d float16", "float16 bfloat16"), ("--device-type tpu", "tpu mps"), ("-i dpo", "dpo sft rl"), ("-k x", "x"),
+    ("--unknown", "--unknown"), ("--temp 1", "--temp"), ("-p", "-p"),
+])  # fmt: skip
+def test_a_flag_out_of_range_ends_in_one_sentence(line, words):
+    sentence = refusal(chat_web.parse_args, line.split())
+    assert all(word in sentence for word in words.split())
+
+
+class FakeTorch:
+    """As much of torch as pick_devices asks."""
+
+    __version__ = "9.9"
+
+    def __init__(self, gpus=0, mps=False):
+        self.cuda = self.backends = self.mps = self
+        self.gpus, self.has_mps = gpus, mps
+        self.backends = type("B", (), {"mps": type("M", (), {"is_available": staticmethod(lambda: mps)})})
+
+    def is_available(self):
+        return self.gpus > 0
+
+    def device_count(self):
+        return self.gpus
+
+    def device(self, *name):
+        return ":".join(map(str, name))
+
+
+def devices(line, **machine):
+    return chat_web.pick_devices(chat_web.parse_args(line.split()), FakeTorch(**machine))
+
+
+def test_devices_are_what_the_flags_and_the_machine_allow():
+    assert devices("", gpus=2) == ["cuda:0"] and devices("-n 2", gpus=2) == ["cuda:0", "cuda:1"]
+    assert devices("", mps=True) == ["mps"] and devices("") == ["cpu"]
+    assert devices("--device-type cpu", gpus=2) == ["cpu"]
+
+
+@pytest.mark.parametrize("line, machine, words", [
+    ("-n 4", {"gpus": 2}, "4 2"), ("-n 4", {}, "4 CUDA cpu"), ("-n 2", {"mps": True}, "2 CUDA mps"),
+    ("-n 2 --device-type cpu", {"gpus": 8}, "2 CUDA cpu"), ("--device-type cuda", {}, "cuda"), ("--device-type mps", {}, "mps"),
+])  # fmt: skip
+def test_devices_that_are_not_there_end_in_one_sentence(line, machine, words):
+    sentence = refusal(lambda: devices(line, **machine))
+    assert all(word in sentence for word in words.split())
+
+
+def test_a_used_port_fails_before_anything_is_loaded(base):
+    with chat_web.listen("127.0.0.1", 0) as taken:
+        number = taken.getsockname()[1]
+        done = run(HERE / "chat_web.py", "--host", "127.0.0.1", "-p", number)  # and there is no checkpoint either
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert f"port {number}" in done.stderr and "-p" in done.stderr and done.stdout == ""
+
+
+def test_no_checkpoint_ends_in_one_sentence_and_a_failure_status(base):
+    done = run(HERE / "chat_web.py", "--host", "127.0.0.1", "-p", 0)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "chatsft_checkpoints" in done.stderr
+
+
+def test_a_bad_host_ends_in_one_sentence():
+    assert "256.0.0.1" in refusal(chat_web.listen, "256.0.0.1", 0)
+
+
+@contextlib.contextmanager
+def started(*command, cwd=HERE, **env):
+    """The server as a user starts it, on a free port; yields the process, the port and what it printed so far."""
+    argv = [sys.executable, *map(str, command), "--host", "127.0.0.1", "-p", "0", "--device-type", "cpu"]
+    process = subprocess.Popen(argv, cwd=cwd, env=os.environ | env, text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+    try:
+        lines = []
+        while not lines or not lines[-1].startswith("Server ready at http://localhost:"):
+            lines.append(process.stdout.readline().rstrip("\n"))
+            assert lines[-1] or process.poll() is None, process.stderr.read()
+        yield process, int(lines[-1].rpartition(":")[2]), lines
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def ask(port, json_body) -> bytes:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.request("POST", "/chat/completions", json.dumps(json_body))
+    return connection.getresponse().read()
+
+
+def test_it_starts_says_what_it_loads_and_answers_as_its_engine_does(base, tmp_path):
+    write_pair(base / "chatsft_checkpoints" / "d4")
+    with started(HERE / "chat_web.py", "-d", "float32", cwd=tmp_path) as (process, port, lines):
+        said = "\n".join(lines)
+        for word in ("d4, sft, step 1", "model_000001.pt", "M parameters", "float32", "cpu", " s", "MB"):
+            assert word in said
+        writer = checkpoint.read(checkpoint.find("sft"), FLOAT32).engine(torch.device("cpu"))
+        prompt = TOKENIZER.render(body("Hello")["messages"])
+        want = "".join(TOKENIZER.deltas(writer.generate(prompt, 30)))
+        assert text_of(ask(port, body("Hello", temperature=0, max_tokens=30))) == want
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0 and "Traceback" not in process.stderr.read()
+
+
+@pytest.mark.parametrize("command", [["-m", "scripts.chat_web"], ["scripts/chat_web.py"]])
+def test_the_four_files_work_from_a_scripts_folder(base, tmp_path, command):
+    write_pair(base / "chatsft_checkpoints" / "d4")
+    (tmp_path / "scripts").mkdir()
+    for name in ("chat_web.py", "engine.py", "checkpoint.py", "ui.html"):
+        shutil.copy(HERE / name, tmp_path / "scripts")
+    with started(*command, cwd=tmp_path, PYTHONPATH="") as (_, port, _):
+        assert events(ask(port, body("Hello", max_tokens=5)))[-1] == {"done": True}
+
+
+def test_importing_the_modules_changes_nothing():
+    code = "import threading, sys, signal; import chat_web, checkpoint, engine, torch\n" \
+           "print(threading.active_count(), signal.getsignal(signal.SIGTERM) == signal.SIG_DFL, torch.get_num_threads() > 0)"  # fmt: skip
+    done = run("-c", code, cwd=HERE)
+    assert done.stdout == "1 True True\n" and done.stderr == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_running_replies_end_and_exits_with_0(base, number):
+    write_pair(base / "chatsft_checkpoints" / "d4", meta=change(sequence_len=1024))
+    with started(HERE / "chat_web.py") as (process, port, _), connect(port) as sock:
+        sock.sendall(request_bytes(body("Hello", max_tokens=700)))
+        read_until(sock, b'"token"')
+        process.send_signal(number)
+        assert read_all(sock).endswith(b'data: {"done": true}\n\n\r\n0\r\n\r\n')
+        assert process.wait(30) == 0
+        log = process.stderr.read()
+        assert "Traceback" not in log and "shutting down" in log
+        with pytest.raises(ConnectionError):
+            connect(port).close()
+
+
+def test_replies_that_outlast_the_shutdown_end_in_an_error_event():
+    app = make_app(EndlessEngine())
+    with serving(app) as port, connect(port) as sock:
+        sock.sendall(request_bytes(body()))
+        read_until(sock, b'"token"')
+        app.close(0.1)
+        assert b'{"error": "the server is shutting down"}' in read_all(sock)
+        assert app.pool.available == 1
+        assert post(app, body()).status_code == 503
+
+
+# ------------------------------------------------------------------------------------------------------------
+# The documents
+
+
+def test_the_readme_names_every_flag_endpoint_and_limit():
+    readme = (HERE / "README.md").read_text()
+    for flag, (short, default) in SEED_FLAGS.items():
+        assert f"`{flag}`" in readme and (not short or f"`{short}`" in readme) and (default is None or f"`{default}`" in readme)
+    for path in ("GET /", "POST /chat/completions", "GET /health", "GET /stats"):
+        assert f"`{path}`" in readme
+    for number in (chat_web.MAX_MESSAGES, chat_web.MAX_MESSAGE_LENGTH, chat_web.MAX_CONVERSATION_LENGTH, 4096, 200):
+        assert f"{number:,}" in readme
