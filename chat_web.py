@@ -142,6 +142,10 @@ def check_message(number: int, message) -> dict:
     return {"role": role, "content": content}
 
 
+class ClientGone(Exception):
+    """The client hung up before there was anything to answer."""
+
+
 def read_json(environ: dict) -> dict:
     """A request's body as a JSON object, whatever its content type says: curl -d sends none of JSON's."""
     length = environ.get("CONTENT_LENGTH", "")
@@ -155,6 +159,8 @@ def read_json(environ: dict) -> dict:
         body = environ["wsgi.input"].read(int(length))
     except TimeoutError:
         raise RequestTimeout(f"the request did not arrive within {REQUEST_SECONDS} seconds") from None
+    except OSError:
+        raise ClientGone from None
     if len(body) < int(length):
         raise BadRequest(f"the body ended after {len(body)} of {length} bytes")
     try:
@@ -181,10 +187,6 @@ class Worker:
     gpu_id: int
     device: str
     engine: object
-
-
-class ClientGone(Exception):
-    """The client hung up before there was anything to answer."""
 
 
 class Pool:

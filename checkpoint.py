@@ -62,8 +62,11 @@ def base_dir() -> Path:
 def find(source: str, tag: str | None = None, step: int | None = None) -> Found:
     """The checkpoint of a source with this tag and step; the largest of each where None. A tag may also be a path."""
     notes: list[str] = []
-    folder = pick_folder(source, tag, notes)
-    steps, lonely = pairs(folder)
+    try:
+        folder = pick_folder(source, tag, notes)
+        steps, lonely = pairs(folder)
+    except OSError as error:
+        raise SystemExit(f"{error.filename}: {error.strerror}") from None
     if not steps:
         held = (
             f"only {', '.join(lonely)} without its meta_*.json" if lonely else f"it holds {listing(folder)}"
@@ -78,7 +81,7 @@ def find(source: str, tag: str | None = None, step: int | None = None) -> Found:
 
 def pick_folder(source: str, tag: str | None, notes: list[str]) -> Path:
     """The folder of one model: by its path, by its tag, or the deepest one there is."""
-    if tag and (os.sep in tag or tag.startswith(("~", "."))):
+    if tag and ("/" in tag or os.sep in tag or tag.startswith(("~", "."))):
         path = Path(tag).expanduser()
         if not path.is_dir():
             raise SystemExit(f"-g {tag}: there is no such folder")

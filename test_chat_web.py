@@ -1166,6 +1166,17 @@ def test_a_hang_up_before_the_first_token_frees_the_worker():
         until(lambda: app.pool.available == 1)
 
 
+def test_a_client_that_resets_in_its_body_leaves_no_trace_but_a_line(caplog):
+    caplog.set_level("INFO", "chat_web")
+    with serving(make_app(ScriptedEngine())) as port:
+        with connect(port) as sock:
+            sock.sendall(request_bytes(body())[:-5])
+            time.sleep(0.1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # close sends a reset
+        until(lambda: caplog.records)
+    assert "499" in caplog.text and "Traceback" not in caplog.text
+
+
 def test_a_hang_up_while_waiting_leaves_the_line_and_touches_no_worker():
     scripted = ScriptedEngine("ok", END)
     app = make_app(scripted)
@@ -1480,7 +1491,7 @@ def test_the_page_loads_nothing_from_elsewhere_and_its_policy_forbids_it():
     response = Client(make_app(ScriptedEngine())).get("/")
     html = (HERE / "ui.html").read_text()
     markup = html.partition("<script>")[0]
-    assert all(link.startswith("data:") for link in re.findall(r"""\s(?:src|href|action)=["']?([^"' >]*)""", markup))
+    assert all(link.startswith(("data:", "#")) for link in re.findall(r"""\s(?:src|href|action)=["']?([^"' >]*)""", markup))
     assert not re.search(r"@import|url\((?!#|data:)|import\(|importScripts|WebSocket|sendBeacon", html)
     policy = response.headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy and "script-src 'sha256-" in policy and "connect-src 'self'" in policy
@@ -1587,6 +1598,16 @@ def test_a_used_port_fails_before_anything_is_loaded(base):
 def test_no_checkpoint_ends_in_one_sentence_and_a_failure_status(base):
     done = run(HERE / "chat_web.py", "--host", "127.0.0.1", "-p", 0)
     assert done.returncode == 1 and done.stderr.count("\n") == 1 and "chatsft_checkpoints" in done.stderr
+
+
+def test_a_folder_that_may_not_be_read_ends_in_one_sentence(base, monkeypatch):
+    def forbidden(folder):
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    (base / "chatsft_checkpoints").mkdir()
+    monkeypatch.setattr(Path, "iterdir", forbidden)
+    sentence = refusal(checkpoint.find, "sft")
+    assert str(base / "chatsft_checkpoints") in sentence and "Permission denied" in sentence
 
 
 def test_a_bad_host_ends_in_one_sentence():
