@@ -1,16 +1,16 @@
 """A chat server for models trained with nanochat: python chat_web.py, then open http://localhost:8000.
 
 A request on its way, in order, and who does the work:
-    1. Connection, Server    bytes to a WSGI environ, within limits of time and size     (this file, over werkzeug)
-    2. read_json, Chat       checked and clamped; a client's mistake ends here in 400    (this file)
+    1. Connection, Server    bytes to a WSGI environ, within limits of time and size     (here, over werkzeug)
+    2. read_json, Chat       checked and clamped; a client's mistake ends here in 400    (here)
     3. Tokenizer.fit         conversation to prompt tokens; old turns make room          (checkpoint.py)
-    4. Pool.take             first come, first served, waits for a worker: one per GPU   (this file)
+    4. Pool.take             first come, first served, waits for a worker: one per GPU   (here)
     5. Engine.generate       prompt tokens to reply tokens, one by one                   (engine.py)
     6. Tokenizer.deltas      tokens to text, whole characters only                       (checkpoint.py)
-    7. event                 text to server-sent events; the worker goes back            (this file)
+    7. event                 text to server-sent events; the worker goes back            (here)
 
-It does no authentication, no TLS and no batching: put a proxy before it for the first two. Importing it imports neither
-torch nor the model code, so that --help is instant.
+It does no authentication, no TLS and no batching: put a proxy before it for the first two. Importing it imports
+neither torch nor the model code, so that --help is instant.
 """
 
 import argparse
@@ -32,6 +32,7 @@ import socket
 import sys
 import threading
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -118,7 +119,7 @@ def check_messages(messages) -> list[dict]:
     total = sum(len(message["content"]) for message in checked)
     if total > MAX_CONVERSATION_LENGTH:
         raise BadRequest(
-            f"a conversation of {total} characters is too long: {MAX_CONVERSATION_LENGTH} is the limit"
+            f"{total} characters are too many: a conversation may have {MAX_CONVERSATION_LENGTH}"
         )
     if checked[-1]["role"] != "user":
         raise BadRequest("the last message must be the user's")
@@ -126,12 +127,10 @@ def check_messages(messages) -> list[dict]:
 
 
 def check_message(number: int, message) -> dict:
-    role, content = (
-        (message.get("role"), message.get("content")) if isinstance(message, dict) else (None, None)
-    )
+    role, content = (message.get(key) if isinstance(message, dict) else None for key in ("role", "content"))
     if role not in ("user", "assistant") and (role != "system" or number > 1):
         raise BadRequest(
-            f'message {number}: role must be "user" or "assistant", or "system" in the first message'
+            f'message {number}: role must be "user" or "assistant", or "system" in the first one'
         )
     if not isinstance(content, str) or not content:
         raise BadRequest(f"message {number}: content must be a text, and not empty")
@@ -197,7 +196,7 @@ class Pool:
         self.idle: queue.Queue[Worker] = queue.Queue()
         self.waiting: deque[queue.Queue[Worker]] = (
             deque()
-        )  # each waiter's own place, the first in line on the left
+        )  # each waiter's own place, the next one's on the left
         self.lock = threading.Lock()  # a free worker and a waiter never miss each other
 
     def add(self, worker: Worker) -> None:
@@ -205,7 +204,7 @@ class Pool:
         self.give_back(worker)
 
     def take(self, gone: Callable[[], bool], closed: threading.Event) -> Worker:
-        """Raises ServiceUnavailable when too many wait, for too long, or the server ends; ClientGone if it has."""
+        """Raises ServiceUnavailable if too many wait, too long, or the server ends; ClientGone if it has gone."""
         with self.lock:
             if not self.waiting and not self.idle.empty():
                 return self.idle.get_nowait()
@@ -213,7 +212,7 @@ class Pool:
                 raise busy(
                     f"all {len(self.workers)} workers are busy and {MAX_WAITING} requests wait already"
                 )
-            # A place of one's own, since threads that poll one common queue are not served in the order they came.
+            # A place of one's own: threads that poll one common queue are not served in the order they came.
             place: queue.Queue[Worker] = queue.Queue(1)
             self.waiting.append(place)
         try:
@@ -267,7 +266,7 @@ def busy(reason: str) -> ServiceUnavailable:
 
 
 def hung_up(sock: socket.socket | None) -> bool:
-    """Whether the other end has closed its side. Looks, without reading or waiting; None is an in-process client."""
+    """Whether the other end has closed its side, without reading or waiting. None is an in-process client."""
     if sock is None:
         return False
     try:
@@ -275,9 +274,7 @@ def hung_up(sock: socket.socket | None) -> bool:
             poll = select.poll()
             poll.register(sock, select.POLLRDHUP)  # errors and full hang-ups are reported unasked
             return bool(poll.poll(0))
-        readable, _, _ = select.select(
-            [sock], [], [], 0
-        )  # macOS, Windows: unread bytes hide the end from this
+        readable, _, _ = select.select([sock], [], [], 0)  # macOS and Windows: unread bytes hide the end here
         return bool(readable) and sock.recv(1, socket.MSG_PEEK) == b""
     except (OSError, ValueError):  # reset, or closed already
         return True
@@ -335,11 +332,7 @@ class ChatServer:
         response.headers.extend(CORS)
         if not response.is_streamed:  # a stream's line is written at its end
             log.info(
-                "%s %s %s %d",
-                client(environ),
-                ascii(request.method),
-                ascii(request.path),
-                response.status_code,
+                "%s %s %d", client(environ), ascii(f"{request.method} {request.path}"), response.status_code
             )
         return response(environ, start_response)
 
@@ -360,15 +353,11 @@ class ChatServer:
             raise busy("the server is shutting down" if self.ready else "the model is still loading")
         chat = Chat.parse(read_json(request.environ), self.settings.sampling)
         context = self.pool.workers[0].engine.context
-        limit = context - min(
-            chat.max_tokens, context // 4
-        )  # a long conversation leaves this room for the reply
+        reply_room = min(chat.max_tokens, context // 4)  # a long conversation leaves at least this much
         try:
-            prompt, dropped = self.tokenizer.fit(chat.messages, limit)
+            prompt, dropped = self.tokenizer.fit(chat.messages, context - reply_room)
         except ValueError as error:
-            raise BadRequest(
-                f"{error}: the context is {context} tokens, the reply's share included"
-            ) from None
+            raise BadRequest(f"{error} beside the reply in a context of {context} tokens") from None
         sock = request.environ.get("werkzeug.socket")
         started = time.monotonic()
         lease = Lease(self.pool, self.pool.take(lambda: hung_up(sock), self.closed))
@@ -425,9 +414,11 @@ class ChatServer:
                 for name, (_, low, high) in SAMPLING.items()
             },
             "limits": {
-                "messages": MAX_MESSAGES, "message": MAX_MESSAGE_LENGTH, "conversation": MAX_CONVERSATION_LENGTH,
+                "messages": MAX_MESSAGES,
+                "message": MAX_MESSAGE_LENGTH,
+                "conversation": MAX_CONVERSATION_LENGTH,
             },
-        }  # fmt: skip
+        }
         return self.page.response(about)
 
     def on_health(self, request: Request) -> Response:
@@ -488,16 +479,18 @@ class Reply:
     def __str__(self) -> str:
         now, first = time.monotonic(), self.first or time.monotonic()
         speed = (self.tokens - 1) / (now - first) if self.tokens > 1 and now > first else 0
-        return (f"{self.client} chat: {self.messages} messages, {self.prompt_tokens} prompt tokens (0 reused), "
-                f"{self.tokens} reply tokens, first after {first - self.started:.3f} s, {speed:.1f} tokens/s, "
-                f"gpu {self.gpu}, {self.end}")  # fmt: skip
+        return (
+            f"{self.client} chat: {self.messages} messages, {self.prompt_tokens} prompt tokens (0 reused), "
+            f"{self.tokens} reply tokens, first after {first - self.started:.3f} s, {speed:.1f} tokens/s, "
+            f"gpu {self.gpu}, {self.end}"
+        )
 
 
 LINE_BREAKS = str.maketrans({code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)})
 
 
 def event(data: dict) -> bytes:
-    """One server-sent event. JSON escapes what breaks lines but for three characters that common clients split at."""
+    """One server-sent event. JSON escapes all line breaks but three, at which common clients split."""
     return f"data: {json.dumps(data, ensure_ascii=False)}\n\n".translate(LINE_BREAKS).encode()
 
 
@@ -510,7 +503,7 @@ def client(environ: dict) -> str:
 
 
 class Page:
-    """ui.html, with what the server knows written into it, and a policy under which only its own script runs."""
+    """ui.html, with what the server knows written into it, under a policy that runs no script but its own."""
 
     SLOT = '<script type="application/json" id="config">{}</script>'
 
@@ -519,15 +512,16 @@ class Page:
             self.html = path.read_text(encoding="utf-8")
         except OSError as error:
             raise SystemExit(
-                f"{path}: the page cannot be read ({error.strerror}); it belongs beside chat_web.py"
+                f"{path} cannot be read ({error.strerror}): it belongs beside chat_web.py"
             ) from None
         script = re.search("<script>(.*?)</script>", self.html, re.DOTALL)
         if self.SLOT not in self.html or not script:
             raise SystemExit(f"{path}: it is not this server's page: its script or {self.SLOT} is missing")
         digest = base64.b64encode(hashlib.sha256(script[1].encode()).digest()).decode()
         self.headers = {
-            "Content-Security-Policy": f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; "
-            "connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+            "Content-Security-Policy": f"default-src 'none'; script-src 'sha256-{digest}'; connect-src 'self'; "
+            "style-src 'unsafe-inline'; img-src 'self' data:; "
+            "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
             "X-Content-Type-Options": "nosniff",
             "Referrer-Policy": "no-referrer",
             "Cache-Control": "no-cache",
@@ -557,9 +551,9 @@ class RequestReader(io.RawIOBase):
 
 
 class Drain:
-    """What werkzeug reads from before it closes a connection, so that the client sees the answer and not a reset.
+    """What werkzeug empties before it closes a connection, so that the client sees the answer and not a reset.
 
-    As it comes it would wait for the client's end of ten megabytes, and hold a request's resources as long.
+    It would wait for ten megabytes or the connection's end, and hold the request's resources for as long.
     """
 
     def __init__(self, sock: socket.socket):
@@ -579,8 +573,11 @@ class Drain:
         pass
 
 
+UNFLUSHED = (b"HTTP/1.1 100 Continue\r\n\r\n", b"0\r\n\r\n")  # what werkzeug writes without a flush after it
+
+
 class ResponseWriter(io.RawIOBase):
-    """Joins the pieces that werkzeug writes, so that an event is one packet, and bounds the wait for the reader."""
+    """Joins werkzeug's pieces, so that an event is one packet, and bounds the time spent waiting for the reader."""
 
     def __init__(self, sock: socket.socket, seconds: float):
         self.sock, self.patience, self.pieces = sock, seconds, []
@@ -590,10 +587,7 @@ class ResponseWriter(io.RawIOBase):
 
     def write(self, data) -> int:
         self.pieces.append(bytes(data))
-        if self.pieces[-1] in (
-            b"HTTP/1.1 100 Continue\r\n\r\n",
-            b"0\r\n\r\n",
-        ):  # werkzeug does not flush these
+        if self.pieces[-1] in UNFLUSHED:
             self.flush()
         return len(data)
 
@@ -647,7 +641,7 @@ class Connection(WSGIRequestHandler):
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """For requests that never reach the application."""
-        self.request_version = "HTTP/1.1"  # of a request it could not read it believes 0.9, which has no headers
+        self.request_version = "HTTP/1.1"  # an unreadable request counts as 0.9, and gets no headers
         log.info("%s %s %d", self.client_address[0], ascii(getattr(self, "requestline", "")[:200]), code)
         body = json.dumps({"detail": message or HTTPStatus(code).description}).encode()
         self.send_response(code)
@@ -688,11 +682,9 @@ class Server(ThreadedWSGIServer):
     def process_request(self, request, client_address) -> None:
         if not self.slots.acquire(blocking=False):
             body = json.dumps({"detail": f"{MAX_CONNECTIONS} connections are open, which is the limit"})
-            head = f"HTTP/1.1 503 Service Unavailable\r\nRetry-After: {RETRY_SECONDS}\r\nContent-Type: application/json"
+            head = f"Retry-After: {RETRY_SECONDS}\r\nContent-Type: application/json\r\nConnection: close"
             with contextlib.suppress(OSError):
-                request.send(
-                    f"{head}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}".encode()
-                )
+                request.send(f"HTTP/1.1 503 Service Unavailable\r\n{head}\r\n\r\n{body}".encode())
             return self.shutdown_request(request)
         try:
             super().process_request(request, client_address)
@@ -724,9 +716,7 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=1024)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise SystemExit(
-                f"port {port} is in use by another program; stop that one, or pass another port with -p"
-            )
+            raise SystemExit(f"port {port} is in use by another program; stop that one, or pass another -p")
         raise SystemExit(f"cannot listen on {host} port {port}: {error.strerror or error}") from None
 
 
@@ -751,58 +741,37 @@ class Settings:
 
 def parse_args(argv: list[str]) -> Settings:
     """SystemExit says what is wrong in one sentence."""
-    parser = argparse.ArgumentParser(
-        "chat_web.py",
-        description="Chat in the browser with a model that nanochat trained.",
-        allow_abbrev=False,
-    )
+    about = "Chat in the browser with a model that nanochat trained."
+    parser = argparse.ArgumentParser("chat_web.py", description=about, allow_abbrev=False)
     parser.error = lambda message: sys.exit(f"{message} (--help lists the flags)")
     flag = parser.add_argument
-    flag(
-        "-n",
-        "--num-gpus",
-        type=int,
-        default=1,
-        help="GPUs to use, each with a replica of the model (default: 1)",
-    )
-    flag("-i", "--source", choices=("sft", "rl", "mid", "base"), default="sft",
-         help="the training that the model comes from: sft or rl, or the older mid and base (default: sft)")  # fmt: skip
-    for name, (default, low, high) in SAMPLING.items():
-        flag(f"-{name[0] if name != 'top_k' else 'k'}", f"--{name.replace('_', '-')}", type=type(low), default=default,
-             help=f"default {name.replace('_', ' ')} of a reply, {low} to {high} (default: {default})")  # fmt: skip
-    flag(
-        "-g",
-        "--model-tag",
-        help="the model's tag, or a path to its folder (default: the deepest model there is)",
-    )
+    flag("-n", "--num-gpus", type=int, default=1, help="GPUs to use, one replica each (default: 1)")
+    sources = "training that the model comes from: sft or rl, or the older mid and base (default: sft)"
+    flag("-i", "--source", choices=("sft", "rl", "mid", "base"), default="sft", help=sources)
+    for short, (name, (default, low, high)) in zip("tkm", SAMPLING.items(), strict=True):
+        what = f"a reply's {name.replace('_', ' ')} by default, {low} to {high} (default: {default})"
+        flag(f"-{short}", f"--{name.replace('_', '-')}", type=type(low), default=default, help=what)
+    flag("-g", "--model-tag", help="the model's tag, or a path to its folder (default: the deepest there is)")
     flag("-s", "--step", type=int, help="the training step (default: the last)")
     flag("-p", "--port", type=int, default=8000, help="port; 0 takes any that is free (default: 8000)")
-    flag(
-        "-d",
-        "--dtype",
-        choices=("float32", "bfloat16"),
-        default="bfloat16",
-        help="precision (default: bfloat16)",
-    )
-    flag(
-        "--device-type",
-        choices=("auto", "cuda", "cpu", "mps"),
-        default="auto",
-        help="where to run (default: auto)",
-    )
+    precisions = ("float32", "bfloat16")
+    flag("-d", "--dtype", choices=precisions, default="bfloat16", help="precision (default: bfloat16)")
+    kinds = ("auto", "cuda", "cpu", "mps")
+    flag("--device-type", choices=kinds, default="auto", help="where to run (default: auto)")
     flag("--host", default="0.0.0.0", help="address to listen on (default: 0.0.0.0, all of this machine's)")
     args = vars(parser.parse_args(argv))
     ranges = {name: (low, high) for name, (_, low, high) in SAMPLING.items()}
     for name, (low, high) in (ranges | {"port": (0, 65535), "num_gpus": (1, 1024)}).items():
         if not low <= args[name] <= high:
             raise SystemExit(
-                f"--{name.replace('_', '-')} {args[name]} is out of range: it goes from {low} to {high}"
+                f"--{name.replace('_', '-')} {args[name]} is out of range: {low} to {high} is right"
             )
     return Settings(sampling={name: args.pop(name) for name in SAMPLING}, **args)
 
 
 def load(settings: Settings, app: ChatServer) -> None:
     """Fills the pool: one replica per GPU, or one on the CPU. Prints what it does."""
+    warnings.filterwarnings("ignore", "Failed to initialize NumPy")  # torch's; nothing here uses it
     import torch  # here, not above: --help answers at once, and the server's tests need no GPU library
 
     if __package__:
@@ -820,19 +789,20 @@ def load(settings: Settings, app: ChatServer) -> None:
     for gpu_id, device in enumerate(devices):
         try:
             engine = model.engine(device)
-            list(
-                engine.generate([model.tokenizer.special["<|bos|>"]], 1)
-            )  # a device that cannot run it says so now
+            next(engine.generate([model.tokenizer.special["<|bos|>"]], 1))  # what cannot run says so now
         except torch.OutOfMemoryError:
             raise SystemExit(
-                f"{device} has too little free memory for {found.model} in {settings.dtype}"
+                f"{device} has too little free memory for {found.model}, {settings.dtype}"
             ) from None
         app.pool.add(Worker(gpu_id, str(device), engine))
-    weights = sum(tensor.nbytes for tensor in engine.model.weights.values())
-    cache = engine.cache.keys.nbytes + engine.cache.values.nbytes
-    print(f"Loaded {model.name} (era {model.era.name}): {model.parameters / 1e6:.1f} M parameters in {settings.dtype} on "
-          f"{', '.join(map(str, devices))}, {weights / 1e6:.0f} MB of weights and {cache / 1e6:.0f} MB of cache each, "
-          f"context {engine.context} tokens, {time.monotonic() - started:.1f} s", flush=True)  # fmt: skip
+    weights = sum(tensor.nbytes for tensor in engine.model.weights.values()) / 1e6
+    cache = (engine.cache.keys.nbytes + engine.cache.values.nbytes) / 1e6
+    print(
+        f"Loaded {model.name}: era {model.era.name}, {model.parameters / 1e6:.1f} M parameters in {settings.dtype} "
+        f"on {', '.join(map(str, devices))}; {weights:.1f} MB of weights and {cache:.1f} MB of cache each, "
+        f"context {engine.context} tokens, {time.monotonic() - started:.1f} s",
+        flush=True,
+    )
     app.open(model.name, model.tokenizer)
 
 
@@ -848,9 +818,7 @@ def pick_devices(settings: Settings, torch) -> list:
         )
     if kind != "cuda":
         if settings.num_gpus > 1:
-            raise SystemExit(
-                f"-n {settings.num_gpus} needs CUDA GPUs; on {kind} there is one worker, so leave -n out"
-            )
+            raise SystemExit(f"-n {settings.num_gpus} needs CUDA GPUs: on {kind} there is one worker")
         return [torch.device(kind)]
     if settings.num_gpus > torch.cuda.device_count():
         raise SystemExit(f"-n {settings.num_gpus}: only {torch.cuda.device_count()} CUDA GPUs are visible")
@@ -858,7 +826,7 @@ def pick_devices(settings: Settings, torch) -> list:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Serves until SIGINT or SIGTERM, then lets running replies end; a second signal does not wait for them."""
+    """Serves until SIGINT or SIGTERM, then lets running replies end; a second signal does not wait."""
     settings = parse_args(sys.argv[1:] if argv is None else argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     app = ChatServer(settings, Page(Path(__file__).with_name("ui.html")))

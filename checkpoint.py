@@ -1,13 +1,14 @@
 """A folder of nanochat's in, a model and a tokenizer out, of whatever architecture nanochat had at the time.
 
-`find` picks the files, `read` opens them without ever running code from them and adapts any architecture that nanochat
-has trained to the one that engine.py computes, and `Tokenizer` turns conversations into tokens and tokens into text.
-Whatever is wrong with the files is the operator's to mend: one `SystemExit` sentence that names the file and the key,
-shape or number. Nothing here knows HTTP, and nothing imports nanochat.
+`find` picks the files, `read` opens them without ever running code from them and adapts any architecture that
+nanochat has trained to the one that engine.py computes, and `Tokenizer` turns conversations into tokens and tokens
+into text. Whatever is wrong with the files is the operator's to mend: one `SystemExit` sentence that names the file
+and the key, shape or number. Nothing here knows HTTP, and nothing imports nanochat.
 """
 
 import bisect
 import codecs
+import itertools
 import json
 import os
 import pickle
@@ -60,7 +61,7 @@ def base_dir() -> Path:
 
 
 def find(source: str, tag: str | None = None, step: int | None = None) -> Found:
-    """The checkpoint of a source with this tag and step; the largest of each where None. A tag may also be a path."""
+    """The checkpoint with this tag and step, the largest of each where None. A tag may also be a path."""
     notes: list[str] = []
     try:
         folder = pick_folder(source, tag, notes)
@@ -111,7 +112,7 @@ def pick_folder(source: str, tag: str | None, notes: list[str]) -> Path:
 
 
 def depth_then_age(folder: Path) -> tuple[int, float]:
-    """Orders d<N>... by N, whatever follows the number, and before any other name; equals by when they last changed."""
+    """Orders d<N>... by N, whatever follows, after any other name; equals by when they last changed."""
     match = re.match(r"d([0-9]+)", folder.name)
     return (int(match[1]) if match else -1, folder.stat().st_mtime)
 
@@ -122,8 +123,9 @@ def nothing_found(base: Path, source: str) -> str:
         name for name, folders in SOURCES.items() if any((base / folder).is_dir() for folder in folders)
     ]
     hint = f"pass -i {' or -i '.join(others)}, or " if others and source not in others else ""
-    return (f"no checkpoint in {searched}: {base} {'holds ' + listing(base) if base.is_dir() else 'does not exist'}; "
-            f"{hint}pass -g PATH, or set NANOCHAT_BASE_DIR to the folder that nanochat wrote")  # fmt: skip
+    held = f"holds {listing(base)}" if base.is_dir() else "does not exist"
+    rest = "pass -g PATH, or set NANOCHAT_BASE_DIR to the folder that nanochat wrote"
+    return f"no checkpoint in {searched}: {base} {held}; {hint}{rest}"
 
 
 def listing(folder: Path) -> str:
@@ -136,7 +138,7 @@ def numbers(steps: Iterable[int]) -> str:
 
 
 def pairs(folder: Path) -> tuple[dict[int, tuple[Path, Path]], list[str]]:
-    """step -> (model file, meta file) for the complete pairs in a folder, and the names of models without a meta."""
+    """step -> (model file, meta file) for a folder's complete pairs, and the names of models without a meta."""
     steps, lonely = {}, []
     for model in sorted(folder.iterdir()):
         if match := re.fullmatch(r"model_([0-9]+)\.pt", model.name):
@@ -177,23 +179,24 @@ class Era:
 
 
 GATE = "transformer.h.{last}.attn.ve_gate.weight"
+HALF, THIRD, QUARTER = (lambda s: s // 2), (lambda s: 128 * -(-s // 384)), (lambda s: 128 * -(-s // 512))
 ERAS = (
-    #    name  recognised by                features             rope base, bf16   q,k   short window               gate
-    Era("R2", "smear_gate.weight",         "lambdas gate smear",  100_000, False, 1.20, lambda s: 128 * -(-s // 512), 12, 3),
-    Era("R1", GATE,                        "lambdas gate",        100_000, False, 1.15, lambda s: 128 * -(-s // 384), 12, 3),
-    Era("E",  "bigram_embed.embed.weight", "lambdas gate bigram",  10_000, True,  1.00, lambda s: s // 2,             32, 2),
-    Era("G",  GATE,                        "lambdas gate",         10_000, True,  1.00, lambda s: s // 2,             32, 2),
-    Era("VA", "value_embed_A.weight",      "lambdas v0 low-rank",  10_000, True,  1.00, lambda s: s // 2),
-    Era("VB", "value_embed.weight",        "lambdas v0 one-table", 10_000, True,  1.00, lambda s: s // 2),
-    Era("VC", "value_embeds.0.weight",     "lambdas v0 tables",    10_000, True,  1.00, lambda s: s // 2),
-    Era("W",  "resid_lambdas",             "lambdas",              10_000, True,  1.00, lambda s: s // 2),
-    Era("P",  "transformer.wte.weight",    "",                     10_000, True,  1.00, lambda s: s // 2),
+    #    name  recognised by               features                rope base, bf16  q,k   short    gate
+    Era("R2", "smear_gate.weight",         "lambdas gate smear",   100_000, False,  1.20, QUARTER, 12, 3),
+    Era("R1", GATE,                        "lambdas gate",         100_000, False,  1.15, THIRD,   12, 3),
+    Era("E",  "bigram_embed.embed.weight", "lambdas gate bigram",   10_000, True,   1.00, HALF,    32, 2),
+    Era("G",  GATE,                        "lambdas gate",          10_000, True,   1.00, HALF,    32, 2),
+    Era("VA", "value_embed_A.weight",      "lambdas v0 low-rank",   10_000, True,   1.00, HALF),
+    Era("VB", "value_embed.weight",        "lambdas v0 one-table",  10_000, True,   1.00, HALF),
+    Era("VC", "value_embeds.0.weight",     "lambdas v0 tables",     10_000, True,   1.00, HALF),
+    Era("W",  "resid_lambdas",             "lambdas",               10_000, True,   1.00, HALF),
+    Era("P",  "transformer.wte.weight",    "",                      10_000, True,   1.00, HALF),
 )  # fmt: skip
 
 KEYS = (
-    # key ({i}: every layer, {alternate}: every second one, the last included), its shape, the feature it comes with.
-    # R rows of the embeddings, C channels, L layers, N key/value channels, K key/value heads, G gate columns,
-    # B bigram rows; F is 4 C.
+    # key ({i} is every layer, {alternate} every second one, the last included); shape; feature it comes with.
+    # R rows of the embeddings, C channels, F is 4 C, N key/value channels, K key/value heads, L layers,
+    # G gate columns, B bigram rows.
     ("transformer.wte.weight",                        "R C",  ""),
     ("lm_head.weight",                                "R C",  ""),
     ("transformer.h.{i}.attn.c_q.weight",             "C C",  ""),
@@ -242,29 +245,30 @@ def adapt(
 ) -> tuple[Era, Config, dict[str, Tensor], list[str]]:
     """A state dict of any era as the one engine.py computes: its era, config, weights, and notes for the log.
 
-    base_meta is the meta of the base model that a chat model was tuned from, or {}. Where meta and shapes contradict
-    each other the shapes win, but for vocab_size and n_head, which no shape shows. Raises Misfit.
+    base_meta is the meta of the base model that a chat model was tuned from, or {}. Where meta and shapes
+    contradict each other the shapes win, but for vocab_size and n_head, which no shape shows. Raises Misfit.
     """
     given = model_config(meta)
     layers = [int(match[1]) for key in stored if (match := re.match(r"transformer\.h\.([0-9]{1,4})\.", key))]
     if given.get("num_experts") or any(".router." in key for key in stored):
-        raise Misfit(
-            "a mixture-of-experts model (nanochat's branches moe and moe3), which this server does not run"
-        )
+        raise Misfit("a mixture-of-experts model (branches moe and moe3), which this server does not run")
     if not layers:
         raise Misfit("key transformer.h.0.attn.c_q.weight is missing: this is no nanochat model")
     era = recognise(stored, max(layers))
     sizes = measure(stored, given, max(layers) + 1, era)
     check_keys(stored, era, sizes)
     # One read, one copy. Lambdas stay float32: they are single numbers, and bfloat16 would round them.
-    cast = {key: tensor.to(dtype if tensor.dim() > 1 else torch.float32, copy=True) for key, tensor in stored.items()}
+    cast = {
+        key: tensor.to(dtype if tensor.dim() > 1 else torch.float32, copy=True)
+        for key, tensor in stored.items()
+    }
     windows, notes = pick_windows(era, given, meta, sizes["L"])
     softcap, why = pick_softcap(era, meta, base_meta)
     notes += [why] if why else []
     config = Config(
         sequence_len=given["sequence_len"], vocab_size=given["vocab_size"], n_head=given["n_head"],
-        n_kv_head=sizes["K"], n_embd=sizes["C"], windows=windows, rope_base=era.rope_base, rope_bf16=era.rope_bf16,
-        qk_scale=era.qk_scale, softcap=softcap, gate_factor=era.gate_factor,
+        n_kv_head=sizes["K"], n_embd=sizes["C"], windows=windows, rope_base=era.rope_base,
+        rope_bf16=era.rope_bf16, qk_scale=era.qk_scale, softcap=softcap, gate_factor=era.gate_factor,
     )  # fmt: skip
     return era, config, modernise(cast, config), notes
 
@@ -340,7 +344,7 @@ def shape_text(tensor: Tensor) -> str:
 
 
 def pick_windows(era: Era, given: dict, meta: dict, n_layer: int) -> tuple[tuple[int | None, ...], list[str]]:
-    """How far each layer sees, from the meta's window_pattern or what nanochat does where it is absent; and notes."""
+    """How far each layer sees: the meta's window_pattern, or what nanochat does without one; and notes."""
     long, short = given["sequence_len"], era.short_window(given["sequence_len"])
     pattern, notes = given.get("window_pattern"), []
     if pattern is None and ("lambdas" not in era.features or "device_batch_size" in meta):
@@ -361,8 +365,8 @@ def pick_windows(era: Era, given: dict, meta: dict, n_layer: int) -> tuple[tuple
 def pick_softcap(era: Era, meta: dict, base_meta: dict) -> tuple[float, str]:
     """The softcap, and how it was chosen where the checkpoint cannot tell.
 
-    Era G had 15, and 20 for a week of March 2026. A base run of that week is known by two defaults among its settings,
-    a chat model by its base model's.
+    Era G had 15, and 20 for a week of March 2026. A base run of that week is known by two defaults among its
+    settings, a chat model by its base model's.
     """
     own = meta["model_config"].get("softcap")
     if own is not None:
@@ -424,7 +428,7 @@ class Checkpoint:
 
 
 def read(found: Found, dtype: torch.dtype) -> Checkpoint:
-    """Opens a checkpoint's files: each is read once, and none can run code. SystemExit names what does not fit."""
+    """Opens a checkpoint's files: each is read once, none can run code. SystemExit names what does not fit."""
     tokenizer = read_tokenizer(found.tokenizer)
     meta, base_meta = read_meta(found.meta), read_base_meta(found)
     stored = read_weights(found.model)
@@ -433,8 +437,8 @@ def read(found: Found, dtype: torch.dtype) -> Checkpoint:
     except Misfit as misfit:
         raise SystemExit(f"{found.model}: {misfit} (its meta is {found.meta.name})") from None
     if tokenizer.size != config.vocab_size:
-        raise SystemExit(f"{found.tokenizer} has {tokenizer.size} tokens, but {found.model} was trained with a "
-                         f"vocab_size of {config.vocab_size}: the two do not belong together")  # fmt: skip
+        sizes = f"{tokenizer.size} tokens, the model a vocab_size of {config.vocab_size}"
+        raise SystemExit(f"{found.tokenizer} does not belong to {found.model}: it has {sizes}")
     parameters = sum(tensor.numel() for tensor in stored.values())
     return Checkpoint(found.name, era, config, weights, tokenizer, parameters, (*found.notes, *notes))
 
@@ -465,7 +469,7 @@ def read_meta(path: Path) -> dict:
 
 
 def read_base_meta(found: Found) -> dict:
-    """The newest meta of the base model with the same tag, if the folders lie as nanochat lays them; else {}."""
+    """The newest meta of the base model with the same tag, if the folders lie as nanochat has them; else {}."""
     folder = found.model.resolve().parent
     sibling = folder.parent.parent / "base_checkpoints" / folder.name
     if folder.parent.name not in (*SOURCES["sft"], *SOURCES["rl"]) or not sibling.is_dir():
@@ -510,7 +514,7 @@ class TokenizerUnpickler(pickle.Unpickler):
 
 
 def read_tokenizer(path: Path) -> "Tokenizer":
-    """tokenizer.pkl without running anything in it: the state is read as data and the Encoding is built here."""
+    """tokenizer.pkl without running anything in it: its state is read as data, the Encoding built here."""
     try:
         with path.open("rb") as file:
             state = TokenizerUnpickler(file).load().state
@@ -543,15 +547,15 @@ class Tokenizer:
         return b"".join(map(self.encoding.decode_single_token_bytes, tokens)).decode("utf-8", "replace")
 
     def encode_reply(self, text: str) -> list[int]:
-        """An assistant's text, in which the tool markers that this server streams become their tokens again."""
+        """An assistant's text, in which the tool markers that the server streams become their tokens again."""
         pieces = re.split(f"({'|'.join(map(re.escape, TOOL_MARKERS))})", text)
-        return [token for piece in pieces
-                for token in ([self.special[piece]] if piece in TOOL_MARKERS else self.encode(piece))]  # fmt: skip
+        ids = ([self.special[piece]] if piece in TOOL_MARKERS else self.encode(piece) for piece in pieces)
+        return list(itertools.chain.from_iterable(ids))
 
     def render(self, messages: list[dict]) -> list[int]:
         """A conversation as training wrote it, up to where the reply begins.
 
-        Messages are {"role": ..., "content": ...}; a system message in front goes before the first user message.
+        Messages are {"role": ..., "content": ...}; a leading system message goes before the first user message.
         """
         special, system = self.special, ""
         tokens = [special["<|bos|>"]]
@@ -569,8 +573,8 @@ class Tokenizer:
     def fit(self, messages: list[dict], limit: int) -> tuple[list[int], int]:
         """Renders what fits into limit tokens: the prompt, and how many messages were left out.
 
-        Whole turns (a user message and what follows it) go from the oldest on; the system message and the newest user
-        message never. Raises ValueError if these two are too long by themselves.
+        Whole turns (a user message and what follows it) go from the oldest on; the system message and the newest
+        user message never. Raises ValueError if these two are too long by themselves.
         """
         system = [message for message in messages[:1] if message["role"] == "system"]
         rest = messages[len(system) :]
@@ -587,7 +591,7 @@ class Tokenizer:
         return prompt(first), turns[first]
 
     def deltas(self, tokens: Iterable[int]) -> Iterator[str]:
-        """The text of each token as far as its characters are whole, often "": joined, it is the reply's text.
+        """The text of each token as far as its characters are whole, maybe "": joined, it is the reply's text.
 
         Stop tokens have no text. A character that the end cuts in two comes as U+FFFD.
         """

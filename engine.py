@@ -1,8 +1,8 @@
-"""Token ids in, token ids out: nanochat's model in every shape it has had, its cache, its sampler, its calculator.
+"""Token ids in, token ids out: nanochat's model in every shape it has had, with cache, sampler and calculator.
 
-checkpoint.py turns files into a `Config` and a dict of weights; `GPT` is the forward pass over them; `Engine` reads a
-prompt through it once and yields the reply token by token. This file knows nothing of files, HTTP or threads, and it
-does not batch: one engine writes one reply at a time, and chat_web.py has one engine per GPU.
+checkpoint.py turns files into a `Config` and a dict of weights; `GPT` is the forward pass over them; `Engine` reads
+a prompt through it once and yields the reply token by token. This file knows nothing of files, HTTP or threads, and
+it does not batch: one engine writes one reply at a time, and chat_web.py has one engine per GPU.
 
 Letters in the shape comments:
     B batch    T tokens in this call    S tokens seen so far, these included    V vocabulary
@@ -69,13 +69,13 @@ def rotary_tables(config: Config, device: torch.device, dtype: torch.dtype) -> t
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turns each head's halves against each other by minus the angle, nanochat's sign. (B, T, heads, D) -> the same."""
+    """Turns the halves of each head by minus the angle, nanochat's sign: (B, T, heads, D) -> the same."""
     u, w = x.chunk(2, dim=-1)
     return torch.cat((u * cos + w * sin, w * cos - u * sin), dim=-1)
 
 
 def reach(T: int, S: int, window: int | None, device: torch.device) -> tuple[int, dict]:
-    """The oldest of S keys that the last T queries need, and the keyword arguments that mask the rest for SDPA."""
+    """The oldest of S keys that the last T queries need, and the arguments that mask the others for SDPA."""
     oldest = 0 if window is None else max(0, S - T - window)
     if T == 1:
         return oldest, {}
@@ -116,7 +116,7 @@ class KVCache:
 
 
 class GPT:
-    """nanochat's transformer. Weights go by nanochat's own names; what a checkpoint's era did not have is not there."""
+    """nanochat's transformer. Weights go by nanochat's names; what an era did not have yet is not there."""
 
     def __init__(self, config: Config, weights: dict[str, Tensor]):
         self.config = config
@@ -126,7 +126,7 @@ class GPT:
         self.cos, self.sin = rotary_tables(config, self.device, self.dtype)
 
     def hidden(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
-        """ids (B, T) int64 -> the final channels of each position (B, T, C). With a cache, ids go on from there."""
+        """ids (B, T) int64 -> each position's final channels (B, T, C). With a cache, ids go on from there."""
         w, c = self.weights, self.config
         start, T = (cache.length if cache else 0), ids.size(1)
         positions = torch.arange(start, start + T, device=ids.device)
@@ -180,7 +180,7 @@ class GPT:
         return F.linear(y.transpose(1, 2).flatten(-2), w[layer + "c_proj.weight"])
 
     def value_gain(self, i: int, a: Tensor) -> Tensor:
-        """How much of layer i's value embedding is added: (B, T, K, 1) by its gate, or one number before gates."""
+        """How much of layer i's value embedding is added: (B, T, K, 1), or one number before there were gates."""
         gate = self.weights.get(f"transformer.h.{i}.attn.ve_gate.weight")
         if gate is None:
             return self.weights["v0_lambdas"][i]
@@ -194,7 +194,7 @@ class GPT:
         )
 
     def bigram_rows(self, ids: Tensor, before: Tensor, positions: Tensor) -> Tensor:
-        """The hash that picks a row of the bigram table for each token (B, T); the last row is the first token's."""
+        """The row of the bigram table for each token (B, T), by a hash; the last row is the first token's."""
         last = self.weights["bigram_embed.embed.weight"].size(0) - 1
         return torch.where(positions > 0, ((36313 * ids) ^ (27191 * before)) % last, last)
 
@@ -211,7 +211,7 @@ COLDEST = 1e-6  # a smaller temperature divides logits into infinities, and the 
 
 
 def sample(logits: Tensor, temperature: float, top_k: int, rng: torch.Generator) -> int:
-    """Draws one token from logits (V,) float32. Temperature 0 takes the largest; top_k 0 keeps the whole vocabulary."""
+    """Draws a token from logits (V,) float32. Temperature 0 takes the largest; top_k 0 keeps all of them."""
     if temperature == 0:
         return int(logits.argmax())
     if top_k:
@@ -241,9 +241,9 @@ LITERAL = r"'[^'\\\n]*'|\"[^\"\\\n]*\""  # no backslashes: nobody agrees what th
 def calculate(expression: str) -> str | None:
     """The text that answers an expression as Python would print it, or None where there is no answer.
 
-    Two forms are known: arithmetic (+ - * / // and parentheses over decimal numbers, whose commas are dropped) and
-    one string literal's .count() of another. The syntax tree is walked with an allow-list: nothing is ever executed,
-    so it needs neither a timer nor a signal and works in any thread.
+    Two forms are known: arithmetic (+ - * / // and parentheses over decimal numbers, whose commas are dropped)
+    and one string literal's .count() of another. The syntax tree is walked with an allow-list: nothing is ever
+    executed, so it needs neither a timer nor a signal and works in any thread.
     """
     if len(expression) > MAX_EXPRESSION:
         return None
@@ -286,7 +286,7 @@ def count(tree: ast.AST) -> int | None:
 
 
 class Calculator:
-    """Watches a reply for an expression between the python markers; its answer waits in `forced` as tokens."""
+    """Watches a reply for expressions between the python markers; an answer waits in `forced` as tokens."""
 
     def __init__(self, tokenizer):
         self.tokenizer = tokenizer
@@ -335,8 +335,9 @@ class Engine:
     ) -> Iterator[int]:
         """Yields the reply to a prompt, at most max_tokens tokens of it, a final stop token included.
 
-        It ends after <|assistant_end|> or <|bos|>, after max_tokens, or when the context is full. The same seed and
-        prompt give the same tokens. Raises ValueError at the call for a prompt that is empty or longer than the context.
+        It ends after <|assistant_end|> or <|bos|>, after max_tokens, or when the context is full. The same seed
+        and prompt give the same tokens. Raises ValueError, at the call, for a prompt that is empty or longer than
+        the context.
         """
         room = self.context - len(prompt)
         if not prompt or room < 0:
