@@ -302,6 +302,7 @@ class ChatServer:
         self.pool = Pool()
         self.tokenizer = None
         self.name: str | None = None
+        self.demo = False
         self.ready = False
         self.closed = threading.Event()  # no new replies
         self.ended = threading.Event()  # and no more of the running ones
@@ -312,9 +313,10 @@ class ChatServer:
             "/stats": ("GET", self.on_stats),
         }
 
-    def open(self, name: str, tokenizer) -> None:
+    def open(self, name: str, tokenizer, demo: bool = False) -> None:
         """All workers are in the pool: chats are welcome."""
-        self.name, self.tokenizer, self.ready = name, tokenizer, True
+        self.name, self.tokenizer, self.demo = name, tokenizer, demo
+        self.ready = True
 
     def __call__(self, environ, start_response):
         request = Request(environ)
@@ -408,7 +410,7 @@ class ChatServer:
             "device": self.pool.workers[0].device.partition(":")[0] if self.ready else None,
             "gpus": self.settings.num_gpus,
             "context": self.pool.workers[0].engine.context if self.ready else None,
-            "demo": False,
+            "demo": self.demo,
             "sampling": {
                 name: {"default": self.settings.sampling[name], "low": low, "high": high}
                 for name, (_, low, high) in SAMPLING.items()
@@ -729,7 +731,7 @@ class Settings:
     """The command line, checked."""
 
     num_gpus: int
-    source: str
+    source: str | None  # None is sft, or the demo model where there is none of any kind
     sampling: dict  # name -> this server's default
     model_tag: str | None
     step: int | None
@@ -747,7 +749,7 @@ def parse_args(argv: list[str]) -> Settings:
     flag = parser.add_argument
     flag("-n", "--num-gpus", type=int, default=1, help="GPUs to use, one replica each (default: 1)")
     sources = "training that the model comes from: sft or rl, or the older mid and base (default: sft)"
-    flag("-i", "--source", choices=("sft", "rl", "mid", "base"), default="sft", help=sources)
+    flag("-i", "--source", choices=("sft", "rl", "mid", "base"), help=sources)
     for short, (name, (default, low, high)) in zip("tkm", SAMPLING.items(), strict=True):
         what = f"a reply's {name.replace('_', ' ')} by default, {low} to {high} (default: {default})"
         flag(f"-{short}", f"--{name.replace('_', '-')}", type=type(low), default=default, help=what)
@@ -780,7 +782,7 @@ def load(settings: Settings, app: ChatServer) -> None:
         import checkpoint
 
     devices = pick_devices(settings, torch)
-    found = checkpoint.find(settings.source, settings.model_tag, settings.step)
+    found, demo = pick_checkpoint(settings, checkpoint)
     print(f"Loading {found.model}", flush=True)
     started = time.monotonic()
     model = checkpoint.read(found, getattr(torch, settings.dtype))
@@ -803,7 +805,20 @@ def load(settings: Settings, app: ChatServer) -> None:
         f"context {engine.context} tokens, {time.monotonic() - started:.1f} s",
         flush=True,
     )
-    app.open(model.name, model.tokenizer)
+    app.open(f"demo model: {model.name}" if demo else model.name, model.tokenizer, demo)
+
+
+def pick_checkpoint(settings: Settings, checkpoint) -> tuple:
+    """The checkpoint that was asked for, and False; or, where nothing was and there is none, the demo and True."""
+    base, demo = checkpoint.base_dir(), Path(__file__).with_name("demo")
+    asked = (settings.source, settings.model_tag, settings.step, os.environ.get("NANOCHAT_BASE_DIR"))
+    if any(value is not None for value in asked) or checkpoint.holds_any(base):
+        return checkpoint.find(base, settings.source or "sft", settings.model_tag, settings.step), False
+    own = "pass -g PATH or set NANOCHAT_BASE_DIR to load a model of your own"
+    if not demo.is_dir():
+        raise SystemExit(f"no checkpoint in {base}, and no demo model in {demo}: {own}, or copy demo/ there")
+    print(f"No checkpoint in {base}: this is the demo model, which is tiny; {own}", flush=True)
+    return checkpoint.find(demo, "sft"), True
 
 
 def pick_devices(settings: Settings, torch) -> list:

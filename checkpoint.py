@@ -60,11 +60,21 @@ def base_dir() -> Path:
     return Path(os.environ.get("NANOCHAT_BASE_DIR") or "~/.cache/nanochat").expanduser()
 
 
-def find(source: str, tag: str | None = None, step: int | None = None) -> Found:
+def holds_any(base: Path) -> bool:
+    """Whether a base directory holds a complete checkpoint of any source."""
+    parents = [base / name for names in SOURCES.values() for name in names]
+    return any(pairs(folder)[0] for parent in parents for folder in subfolders(parent))
+
+
+def subfolders(parent: Path) -> list[Path]:
+    return sorted(path for path in parent.iterdir() if path.is_dir()) if parent.is_dir() else []
+
+
+def find(base: Path, source: str, tag: str | None = None, step: int | None = None) -> Found:
     """The checkpoint with this tag and step, the largest of each where None. A tag may also be a path."""
     notes: list[str] = []
     try:
-        folder = pick_folder(source, tag, notes)
+        folder = pick_folder(base, source, tag, notes)
         steps, lonely = pairs(folder)
     except OSError as error:
         raise SystemExit(f"{error.filename}: {error.strerror}") from None
@@ -80,16 +90,14 @@ def find(source: str, tag: str | None = None, step: int | None = None) -> Found:
     return Found(model, meta, find_tokenizer(folder), tuple(notes))
 
 
-def pick_folder(source: str, tag: str | None, notes: list[str]) -> Path:
+def pick_folder(base: Path, source: str, tag: str | None, notes: list[str]) -> Path:
     """The folder of one model: by its path, by its tag, or the deepest one there is."""
     if tag and ("/" in tag or os.sep in tag or tag.startswith(("~", "."))):
         path = Path(tag).expanduser()
         if not path.is_dir():
             raise SystemExit(f"-g {tag}: there is no such folder")
         return path
-    base = base_dir()
-    parents = [base / name for name in SOURCES[source] if (base / name).is_dir()]
-    folders = [folder for parent in parents for folder in sorted(parent.iterdir()) if folder.is_dir()]
+    folders = [folder for name in SOURCES[source] for folder in subfolders(base / name)]
     if tag:
         named = [folder for folder in folders if folder.name == tag] or (
             [Path(tag)] if Path(tag).is_dir() else []

@@ -230,6 +230,11 @@ def tiny_model(era_name="R2", context=64) -> engine.GPT:
     return engine.GPT(dataclasses.replace(config, sequence_len=context), weights)
 
 
+def find(*args, **kwargs) -> checkpoint.Found:
+    """checkpoint.find in the base directory that the environment names."""
+    return checkpoint.find(checkpoint.base_dir(), *args, **kwargs)
+
+
 def refusal(call, *args) -> str:
     """The sentence with which an operator's mistake ends."""
     with pytest.raises(SystemExit) as caught:
@@ -265,7 +270,7 @@ def golden(request, monkeypatch):
     numpy = pytest.importorskip("numpy")
     expected = json.loads(request.param.read_text())
     monkeypatch.setenv("NANOCHAT_BASE_DIR", str(request.param.parent.parent))
-    found = checkpoint.find(expected["source"], expected["tag"], expected["step"])
+    found = find(expected["source"], expected["tag"], expected["step"])
     return expected, numpy.load(request.param.with_suffix(".npz")), checkpoint.read(found, FLOAT32)
 
 
@@ -371,7 +376,7 @@ def test_bfloat16_stays_close_to_float32(golden, record_property):
                 for p in expected["prompts"])  # fmt: skip
     print(f"bfloat16 against float32, era {model.era.name}: largest logit difference {worst:.3f}")
     assert rounded.weights["lm_head.weight"].dtype == torch.bfloat16
-    assert worst < 0.6  # logits reach 15; these random nets exaggerate what trained ones show
+    assert worst < 0.3  # logits reach 15; these random nets exaggerate what trained ones show
 
 
 def test_tag_and_step_are_guessed_as_nanochat_does(tmp_path, monkeypatch):
@@ -381,10 +386,10 @@ def test_tag_and_step_are_guessed_as_nanochat_does(tmp_path, monkeypatch):
     for path, mtime in guess["set_mtime_before_testing"].items():
         os.utime(tmp_path / "guess" / path, (mtime, mtime))
     for source, want in guess["sources"].items():
-        found = checkpoint.find(source)
+        found = find(source)
         assert found.model == tmp_path / "guess" / want["directory"] / want["tag"] / f"model_{want['step']:06d}.pt"
         for tag, step in want["last_step_of_tag"].items():
-            assert checkpoint.find(source, tag).model.name == f"model_{step:06d}.pt"
+            assert find(source, tag).model.name == f"model_{step:06d}.pt"
 
 
 # ------------------------------------------------------------------------------------------------------------
@@ -567,28 +572,28 @@ def test_sources_are_nanochats_folders(base):
     for folder in ("chatsft_checkpoints", "chatrl_checkpoints", "mid_checkpoints", "base_checkpoints"):
         write_pair(base / folder / "d4")
     for source in ("sft", "rl", "mid", "base"):
-        assert checkpoint.find(source).model.parent.parent.name in checkpoint.SOURCES[source]
-        assert checkpoint.find(source).tokenizer == base / "tokenizer" / "tokenizer.pkl"
+        assert find(source).model.parent.parent.name in checkpoint.SOURCES[source]
+        assert find(source).tokenizer == base / "tokenizer" / "tokenizer.pkl"
 
 
 def test_sft_is_also_found_where_one_day_of_nanochat_put_it(base):
     write_pair(base / "sft_checkpoints" / "d4")
-    assert checkpoint.find("sft").model == base / "sft_checkpoints" / "d4" / "model_000001.pt"
+    assert find("sft").model == base / "sft_checkpoints" / "d4" / "model_000001.pt"
 
 
 def test_largest_depth_wins_then_the_last_step(base):
     for tag, step in (("d9", 5), ("d10", 2), ("d10", 1_000_000), ("d10", 999_999), ("dense", 3), ("xd99", 4)):
         write_pair(base / "chatsft_checkpoints" / tag, step)
-    assert checkpoint.find("sft").name == "d10, sft, step 1000000"
-    assert checkpoint.find("sft", step=2).name == "d10, sft, step 2"
-    assert checkpoint.find("sft", "d9").name == "d9, sft, step 5"
+    assert find("sft").name == "d10, sft, step 1000000"
+    assert find("sft", step=2).name == "d10, sft, step 2"
+    assert find("sft", "d9").name == "d9, sft, step 5"
 
 
 def test_without_a_depth_the_most_recently_changed_tag_wins(base):
     for age, tag in enumerate(("zeta", "alpha", "mike")):
         write_pair(base / "chatsft_checkpoints" / tag)
         os.utime(base / "chatsft_checkpoints" / tag, (1000 * age, 1000 * (age == 1)))
-    assert checkpoint.find("sft").name.startswith("alpha")
+    assert find("sft").name.startswith("alpha")
 
 
 def test_only_complete_pairs_count_and_a_lonely_model_is_noted(base):
@@ -596,7 +601,7 @@ def test_only_complete_pairs_count_and_a_lonely_model_is_noted(base):
     write_pair(folder, 100)
     for name in ("model_000200_backup.pt", "model_best.pt", "model_000300.pt.tmp", "meta_000400.json", "model_000500.pt"):
         (folder / name).touch()
-    found = checkpoint.find("sft")
+    found = find("sft")
     assert found.model.name == "model_000100.pt"
     assert len(found.notes) == 1 and "model_000500.pt" in found.notes[0]
 
@@ -604,7 +609,7 @@ def test_only_complete_pairs_count_and_a_lonely_model_is_noted(base):
 def test_a_tag_without_a_complete_pair_is_passed_over_with_a_note(base):
     write_pair(base / "chatsft_checkpoints" / "d4")
     (base / "chatsft_checkpoints" / "d32").mkdir()
-    found = checkpoint.find("sft")
+    found = find("sft")
     assert found.name.startswith("d4,") and "d32" in found.notes[0]
 
 
@@ -613,34 +618,34 @@ def test_a_path_may_be_a_folder_as_people_download_it(tmp_path, monkeypatch, pla
     write_pair(tmp_path / "nanochat-d32")
     write_tokenizer(tmp_path / "nanochat-d32" / place)
     monkeypatch.setenv("NANOCHAT_BASE_DIR", str(tmp_path / "nowhere"))
-    found = checkpoint.find("sft", str(tmp_path / "nanochat-d32"))
+    found = find("sft", str(tmp_path / "nanochat-d32"))
     assert checkpoint.read(found, FLOAT32).name == "nanochat-d32, step 1"
     monkeypatch.chdir(tmp_path)
-    assert checkpoint.find("sft", "nanochat-d32").model.exists()
-    assert checkpoint.find("sft", "./nanochat-d32").model.exists()
+    assert find("sft", "nanochat-d32").model.exists()
+    assert find("sft", "./nanochat-d32").model.exists()
 
 
 def test_a_path_may_be_a_tag_folder_in_a_base_directory(base, monkeypatch):
     write_pair(base / "chatrl_checkpoints" / "d4")
     monkeypatch.delenv("NANOCHAT_BASE_DIR")
-    found = checkpoint.find("sft", str(base / "chatrl_checkpoints" / "d4"))
+    found = find("sft", str(base / "chatrl_checkpoints" / "d4"))
     assert found.tokenizer == base / "tokenizer" / "tokenizer.pkl" and found.name == "d4, rl, step 1"
 
 
 def test_what_is_not_found_is_told_with_where_what_was_there_and_what_to_pass(base, monkeypatch):
     write_pair(base / "base_checkpoints" / "d4", 7)
-    sentence = refusal(checkpoint.find, "sft")
+    sentence = refusal(find, "sft")
     assert str(base / "chatsft_checkpoints") in sentence and "base_checkpoints" in sentence and "-i base" in sentence
-    sentence = refusal(checkpoint.find, "base", "d20")
+    sentence = refusal(find, "base", "d20")
     assert "d20" in sentence and "d4" in sentence and "-g" in sentence
-    sentence = refusal(checkpoint.find, "base", "d4", 8)
+    sentence = refusal(find, "base", "d4", 8)
     assert "8" in sentence and "7" in sentence and "-s" in sentence
-    assert "/no/where" in refusal(checkpoint.find, "base", "/no/where")
-    assert "meta" in refusal(checkpoint.find, "base", str(base))
+    assert "/no/where" in refusal(find, "base", "/no/where")
+    assert "meta" in refusal(find, "base", str(base))
     (base / "tokenizer" / "tokenizer.pkl").unlink()
-    assert "tokenizer.pkl" in refusal(checkpoint.find, "base")
+    assert "tokenizer.pkl" in refusal(find, "base")
     monkeypatch.setenv("NANOCHAT_BASE_DIR", str(base / "gone"))
-    sentence = refusal(checkpoint.find, "sft")
+    sentence = refusal(find, "sft")
     assert str(base / "gone") in sentence and "does not exist" in sentence and "NANOCHAT_BASE_DIR" in sentence
 
 
@@ -687,7 +692,7 @@ MISFITS = {
 @pytest.mark.parametrize("weights, meta, words", MISFITS.values(), ids=MISFITS)
 def test_a_checkpoint_that_does_not_fit_ends_in_a_sentence_with_file_and_reason(base, weights, meta, words):
     write_pair(base / "chatsft_checkpoints" / "d4", weights=weights, meta=meta)
-    sentence = refusal(checkpoint.read, checkpoint.find("sft"), FLOAT32)
+    sentence = refusal(checkpoint.read, find("sft"), FLOAT32)
     for word in [str(base), *words]:
         assert word in sentence
 
@@ -700,7 +705,7 @@ def test_a_damaged_file_ends_in_a_sentence_with_its_name(base, damage):
     victim = meta if damage == "json" else model
     whole = victim.read_bytes()
     victim.write_bytes({"empty": b"", "cut": whole[: len(whole) // 2], "text": b"hello", "json": b'{"model_config": '}[damage])
-    assert str(victim) in refusal(checkpoint.read, checkpoint.find("sft"), FLOAT32)
+    assert str(victim) in refusal(checkpoint.read, find("sft"), FLOAT32)
 
 
 class Attack:
@@ -715,7 +720,7 @@ class Attack:
 
 def test_a_hostile_model_file_is_refused_and_its_code_has_not_run(base, tmp_path):
     write_pair(base / "chatsft_checkpoints" / "d4", weights={"transformer.wte.weight": Attack(tmp_path / "ran")})
-    assert "model_000001.pt" in refusal(checkpoint.read, checkpoint.find("sft"), FLOAT32)
+    assert "model_000001.pt" in refusal(checkpoint.read, find("sft"), FLOAT32)
     assert not (tmp_path / "ran").exists()
 
 
@@ -751,20 +756,20 @@ def test_compiled_models_prefix_is_dropped(base):
     plain, prefixed = random_weights("R2"), {f"_orig_mod.{k}": v for k, v in random_weights("R2").items()}
     write_pair(base / "chatsft_checkpoints" / "d4", 1, plain)
     write_pair(base / "chatsft_checkpoints" / "d4", 2, prefixed)
-    one, two = (checkpoint.read(checkpoint.find("sft", step=step), FLOAT32) for step in (1, 2))
+    one, two = (checkpoint.read(find("sft", step=step), FLOAT32) for step in (1, 2))
     assert one.weights.keys() == two.weights.keys()
     assert all(torch.equal(one.weights[key], two.weights[key]) for key in one.weights)
 
 
 def test_shapes_win_over_the_meta(base):
     write_pair(base / "chatsft_checkpoints" / "d4", meta=change(n_embd=999, n_layer=77, n_kv_head=4))
-    config = checkpoint.read(checkpoint.find("sft"), FLOAT32).config
+    config = checkpoint.read(find("sft"), FLOAT32).config
     assert (config.n_embd, config.n_layer, config.n_kv_head) == (48, 4, 2)
 
 
 def test_matrices_are_held_in_the_dtype_asked_for_and_lambdas_in_float32(base):
     write_pair(base / "chatsft_checkpoints" / "d4")
-    weights = checkpoint.read(checkpoint.find("sft"), torch.bfloat16).engine(torch.device("cpu")).model.weights
+    weights = checkpoint.read(find("sft"), torch.bfloat16).engine(torch.device("cpu")).model.weights
     assert {tensor.dtype for tensor in weights.values() if tensor.dim() > 1} == {torch.bfloat16}
     assert {tensor.dtype for tensor in weights.values() if tensor.dim() == 1} == {FLOAT32}
 
@@ -809,7 +814,7 @@ def test_a_chat_models_base_meta_is_found_beside_it(base):
     write_pair(base / "base_checkpoints" / "d4", 9, random_weights("G"), change() | {"user_config": WEEK})
     for source, want in (("chatsft_checkpoints", 20), ("chatrl_checkpoints", 20), ("mid_checkpoints", 15)):
         write_pair(base / source / "d4", 1, random_weights("G"))
-        found = checkpoint.find("sft", str(base / source / "d4"))
+        found = find("sft", str(base / source / "d4"))
         assert checkpoint.read(found, FLOAT32).config.softcap == want
 
 
@@ -1518,7 +1523,7 @@ def test_the_page_loads_nothing_from_elsewhere_and_its_policy_forbids_it():
 
 
 SEED_FLAGS = {
-    "--num-gpus": ("-n", 1), "--source": ("-i", "sft"), "--temperature": ("-t", 0.8), "--top-k": ("-k", 50),
+    "--num-gpus": ("-n", 1), "--source": ("-i", None), "--temperature": ("-t", 0.8), "--top-k": ("-k", 50),
     "--max-tokens": ("-m", 512), "--model-tag": ("-g", None), "--step": ("-s", None), "--port": ("-p", 8000),
     "--dtype": ("-d", "bfloat16"), "--device-type": (None, "auto"), "--host": (None, "0.0.0.0"),
 }  # fmt: skip
@@ -1622,8 +1627,36 @@ def test_a_folder_that_may_not_be_read_ends_in_one_sentence(base, monkeypatch):
 
     (base / "chatsft_checkpoints").mkdir()
     monkeypatch.setattr(Path, "iterdir", forbidden)
-    sentence = refusal(checkpoint.find, "sft")
+    sentence = refusal(find, "sft")
     assert str(base / "chatsft_checkpoints") in sentence and "Permission denied" in sentence
+
+
+def located(monkeypatch, home, *argv):
+    """What a start with these flags loads, for a user with this home."""
+    monkeypatch.delenv("NANOCHAT_BASE_DIR", raising=False)
+    monkeypatch.setenv("HOME", str(home))
+    return chat_web.pick_checkpoint(chat_web.parse_args(list(argv)), checkpoint)
+
+
+def test_the_demo_model_is_used_only_when_nothing_was_asked_for_and_there_is_nothing(tmp_path, monkeypatch, capsys):
+    found, demo = located(monkeypatch, tmp_path)
+    assert demo and found.model.is_relative_to(HERE / "demo")
+    assert "demo model" in capsys.readouterr().out
+    for argv in (["-i", "sft"], ["-g", "d4"], ["-s", "1"]):
+        assert "no " in refusal(located, monkeypatch, tmp_path, *argv)
+    monkeypatch.setenv("NANOCHAT_BASE_DIR", str(tmp_path))
+    assert str(tmp_path) in refusal(chat_web.pick_checkpoint, chat_web.parse_args([]), checkpoint)
+    write_tokenizer(tmp_path / ".cache" / "nanochat" / "tokenizer")
+    write_pair(tmp_path / ".cache" / "nanochat" / "base_checkpoints" / "d4")
+    assert "-i base" in refusal(located, monkeypatch, tmp_path)  # somebody's own: never silently replaced
+    write_pair(tmp_path / ".cache" / "nanochat" / "chatsft_checkpoints" / "d4")
+    assert located(monkeypatch, tmp_path)[1] is False
+
+
+def test_where_the_demo_model_was_not_copied_along_the_error_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(chat_web, "__file__", str(tmp_path / "chat_web.py"))
+    sentence = refusal(located, monkeypatch, tmp_path)
+    assert "demo" in sentence and "-g" in sentence and "NANOCHAT_BASE_DIR" in sentence
 
 
 def test_a_bad_host_ends_in_one_sentence():
@@ -1659,7 +1692,7 @@ def test_it_starts_says_what_it_loads_and_answers_as_its_engine_does(base, tmp_p
         said = "\n".join(lines)
         for word in ("d4, sft, step 1", "model_000001.pt", "M parameters", "float32", "cpu", " s", "MB"):
             assert word in said
-        writer = checkpoint.read(checkpoint.find("sft"), FLOAT32).engine(torch.device("cpu"))
+        writer = checkpoint.read(find("sft"), FLOAT32).engine(torch.device("cpu"))
         prompt = TOKENIZER.render(body("Hello")["messages"])
         want = "".join(TOKENIZER.deltas(writer.generate(prompt, 30)))
         assert text_of(ask(port, body("Hello", temperature=0, max_tokens=30))) == want
@@ -1667,13 +1700,15 @@ def test_it_starts_says_what_it_loads_and_answers_as_its_engine_does(base, tmp_p
         assert process.wait(30) == 0 and "Traceback" not in process.stderr.read()
 
 
-@pytest.mark.parametrize("command", [["-m", "scripts.chat_web"], ["scripts/chat_web.py"]])
-def test_the_four_files_work_from_a_scripts_folder(base, tmp_path, command):
+@pytest.mark.parametrize("place, command", [
+    (".", ["-m", "scripts.chat_web"]), (".", ["scripts/chat_web.py"]), ("scripts", ["-m", "chat_web"]),
+])  # fmt: skip
+def test_the_four_files_work_from_a_scripts_folder(base, tmp_path, place, command):
     write_pair(base / "chatsft_checkpoints" / "d4")
     (tmp_path / "scripts").mkdir()
     for name in ("chat_web.py", "engine.py", "checkpoint.py", "ui.html"):
         shutil.copy(HERE / name, tmp_path / "scripts")
-    with started(*command, cwd=tmp_path, PYTHONPATH="") as (_, port, _):
+    with started(*command, cwd=tmp_path / place, PYTHONPATH="") as (_, port, _):
         assert events(ask(port, body("Hello", max_tokens=5)))[-1] == {"done": True}
 
 
@@ -1682,6 +1717,18 @@ def test_importing_the_modules_changes_nothing():
            "print(threading.active_count(), signal.getsignal(signal.SIGTERM) == signal.SIG_DFL, torch.get_num_threads() > 0)"  # fmt: skip
     done = run("-c", code, cwd=HERE)
     assert done.stdout == "1 True True\n" and done.stderr == ""
+
+
+def test_the_calculator_answers_in_a_server_thread(monkeypatch):
+    expected = golden_json("tooluse/golden/chatsft_checkpoints__d2__000300.json")
+    model = checkpoint.read(checkpoint.find(GOLDENS / "tooluse", "sft"), FLOAT32)
+    app = make_app()
+    app.pool.add(chat_web.Worker(0, "cpu", model.engine(torch.device("cpu"))))
+    app.open(model.name, model.tokenizer)
+    with serving(app) as port:
+        for prompt in expected["prompts"]:
+            asked = {"messages": prompt["conversation"]["messages"][:1], "temperature": 0}
+            assert text_of(ask(port, asked)) == prompt["decoded"].removesuffix("<|assistant_end|>")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
