@@ -76,6 +76,7 @@ REQUEST_SECONDS = 20  # for a request's head and body together
 SEND_SECONDS = 30  # a reply may wait for its reader this long, in all
 SHUTDOWN_SECONDS = 10  # running replies may still end
 RETRY_SECONDS = 5  # what Retry-After tells
+SAME_CONVERSATION = 32  # tokens in common; any two share the first few, and it is not worth a worker's memory
 
 # ------------------------------------------------------------------------------------------------------------
 # What a request asks for
@@ -142,7 +143,7 @@ def check_message(number: int, message) -> dict:
 
 
 class ClientGone(Exception):
-    """The client hung up before there was anything to answer."""
+    """The client hung up; there is nobody to answer."""
 
 
 def read_json(environ: dict) -> dict:
@@ -203,11 +204,20 @@ class Pool:
         self.workers.append(worker)
         self.give_back(worker)
 
-    def take(self, gone: Callable[[], bool], closed: threading.Event) -> Worker:
-        """Raises ServiceUnavailable if too many wait, too long, or the server ends; ClientGone if it has gone."""
+    def take(
+        self, wish: Callable[[Worker], int], gone: Callable[[], bool], closed: threading.Event
+    ) -> Worker:
+        """The idle worker with the highest wish, or the next that comes back.
+
+        Raises ServiceUnavailable if too many wait, too long, or the server ends; ClientGone if it has gone.
+        """
         with self.lock:
-            if not self.waiting and not self.idle.empty():
-                return self.idle.get_nowait()
+            if idle := [self.idle.get_nowait() for _ in range(self.idle.qsize())]:
+                best = max(idle, key=wish)  # of equals the one that has been idle longest
+                for worker in idle:
+                    if worker is not best:
+                        self.idle.put(worker)
+                return best
             if len(self.waiting) >= MAX_WAITING:
                 raise busy(
                     f"all {len(self.workers)} workers are busy and {MAX_WAITING} requests wait already"
@@ -362,7 +372,12 @@ class ChatServer:
             raise BadRequest(f"{error} beside the reply in a context of {context} tokens") from None
         sock = request.environ.get("werkzeug.socket")
         started = time.monotonic()
-        lease = Lease(self.pool, self.pool.take(lambda: hung_up(sock), self.closed))
+
+        def held(worker: Worker) -> int:
+            tokens = worker.engine.remembers(prompt)
+            return tokens if tokens >= SAME_CONVERSATION else 0
+
+        lease = Lease(self.pool, self.pool.take(held, lambda: hung_up(sock), self.closed))
         with contextlib.ExitStack() as undo:
             undo.callback(lease.end)
             reply = Reply(
@@ -377,20 +392,26 @@ class ChatServer:
 
     def events(self, chat: Chat, prompt: list[int], lease: Lease, reply: "Reply", sock) -> Iterator[bytes]:
         """The stream's bytes. A failure is its last event; the worker goes back before that event is sent."""
+
+        def check() -> None:
+            if hung_up(sock):
+                raise ClientGone
+            if self.ended.is_set():
+                raise Ended
+
         try:
             yield b""  # the headers go out now: the client knows that its turn has come
-            tokens = lease.worker.engine.generate(
-                prompt, chat.max_tokens, chat.temperature, chat.top_k, seed=random.getrandbits(31)
-            )
+            engine, sampling = lease.worker.engine, (chat.max_tokens, chat.temperature, chat.top_k)
+            tokens = engine.generate(prompt, *sampling, seed=random.getrandbits(31), check=check)
+            reply.reused = engine.reused
             for text in self.tokenizer.deltas(reply.watch(tokens)):
                 if text:
                     yield event({"token": text, "gpu": lease.worker.gpu_id})
-                if hung_up(sock):
-                    return
-                if self.ended.is_set():
-                    raise Ended
+                check()
             reply.end = "stop" if reply.last in self.tokenizer.stops else "length"
             last = {"done": True}
+        except ClientGone:
+            return
         except Ended:
             reply.end, last = "shutdown", {"error": "the server is shutting down"}
         except Exception:
@@ -467,6 +488,7 @@ class Reply:
     prompt_tokens: int
     gpu: int
     started: float
+    reused: int = 0
     tokens: int = 0
     first: float | None = None
     last: int | None = None
@@ -482,7 +504,7 @@ class Reply:
         now, first = time.monotonic(), self.first or time.monotonic()
         speed = (self.tokens - 1) / (now - first) if self.tokens > 1 and now > first else 0
         return (
-            f"{self.client} chat: {self.messages} messages, {self.prompt_tokens} prompt tokens (0 reused), "
+            f"{self.client} chat: {self.messages} messages, {self.prompt_tokens} prompt tokens ({self.reused} reused), "
             f"{self.tokens} reply tokens, first after {first - self.started:.3f} s, {speed:.1f} tokens/s, "
             f"gpu {self.gpu}, {self.end}"
         )

@@ -12,9 +12,10 @@ Letters in the shape comments:
 import ast
 import math
 import operator
+import os.path
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -93,13 +94,12 @@ class KVCache:
         shape = (config.n_layer, 1, config.n_kv_head, config.sequence_len, config.head_dim)
         self.keys = torch.empty(shape, device=device, dtype=dtype)
         self.values = torch.empty(shape, device=device, dtype=dtype)
-        self.clear()
+        self.rewind(0)
 
-    def clear(self) -> None:
-        self.length = 0
-        self.last: Tensor | None = (
-            None  # (1, 1): the newest token, which smear and bigram need one step later
-        )
+    def rewind(self, length: int, last: int = 0) -> None:
+        """Forgets all but the first `length` tokens, the newest of which is `last`."""
+        self.length = length
+        self.last = torch.tensor([[last]], device=self.keys.device)  # smear and bigram need it one step later
 
     def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Stores k and v, each (1, K, T, D), behind `length`; returns all so far, each (1, K, S, D)."""
@@ -317,8 +317,11 @@ class Calculator:
 # Generation
 
 
+CHUNK = 512  # tokens of a prompt that are read between two looks at whether anyone still wants the reply
+
+
 class Engine:
-    """Writes replies with one model, one after the other.
+    """Writes replies with one model, one after the other, and remembers the conversation that it read last.
 
     The tokenizer gives the calculator its text: `special` (name -> id), `encode(text)` and `decode(tokens)`.
     """
@@ -329,31 +332,45 @@ class Engine:
         self.context = model.config.sequence_len
         self.stops = {tokenizer.special["<|assistant_end|>"], tokenizer.special["<|bos|>"]}
         self.cache = KVCache(model.config, model.device, model.dtype)
+        self.read: list[int] = []  # the tokens that are in the cache
+        self.reused = 0  # tokens of the newest prompt that were there already
+
+    def remembers(self, prompt: list[int]) -> int:
+        """How many of a prompt's first tokens need not be read. The last one must: its logits are wanted."""
+        return len(os.path.commonprefix((self.read, prompt[:-1])))
 
     def generate(
-        self, prompt: list[int], max_tokens: int, temperature: float = 0.0, top_k: int = 0, seed: int = 0
+        self,
+        prompt: list[int],
+        max_tokens: int,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        seed: int = 0,
+        check: Callable[[], None] = lambda: None,
     ) -> Iterator[int]:
         """Yields the reply to a prompt, at most max_tokens tokens of it, a final stop token included.
 
         It ends after <|assistant_end|> or <|bos|>, after max_tokens, or when the context is full. The same seed
-        and prompt give the same tokens. Raises ValueError, at the call, for a prompt that is empty or longer than
-        the context.
+        and prompt give the same tokens. `check` is called while a long prompt is read, and may raise to end it.
+        Raises ValueError, at the call, for a prompt that is empty or longer than the context.
         """
         room = self.context - len(prompt)
         if not prompt or room < 0:
             raise ValueError(f"a prompt of {len(prompt)} tokens, where the context holds 1 to {self.context}")
+        self.reused = self.remembers(prompt)
         rng = torch.Generator(self.model.device).manual_seed(seed)
-        return self.reply(prompt, min(max_tokens, room), temperature, top_k, rng)
+        return self.reply(prompt, min(max_tokens, room), temperature, top_k, rng, check)
 
-    def reply(self, prompt, budget, temperature, top_k, rng) -> Iterator[int]:
-        self.cache.clear()
+    def reply(self, prompt, budget, temperature, top_k, rng, check) -> Iterator[int]:
+        del self.read[self.reused :]
+        self.cache.rewind(self.reused, prompt[self.reused - 1])
         calculator = Calculator(self.tokenizer)
-        unread = list(prompt)  # the model reads these when its next word is needed, forced tokens in one go
+        unread = prompt[self.reused :]  # the model reads these when its next word is needed
         for _ in range(budget):
             if calculator.forced:
                 token = calculator.forced.popleft()
             else:
-                token = self.step(unread, temperature, top_k, rng)
+                token = sample(self.logits_after(unread, check), temperature, top_k, rng)
                 unread = []
             calculator.see(token)
             yield token
@@ -362,7 +379,12 @@ class Engine:
             unread.append(token)
 
     @torch.inference_mode()
-    def step(self, ids: list[int], temperature: float, top_k: int, rng: torch.Generator) -> int:
-        """Reads ids into the cache and draws the token that follows them."""
-        x = self.model.hidden(torch.tensor([ids], device=self.model.device), self.cache)
-        return sample(self.model.logits(x[0, -1]), temperature, top_k, rng)
+    def logits_after(self, ids: list[int], check: Callable[[], None]) -> Tensor:
+        """Reads ids into the cache, in chunks so that memory stays flat: the logits (V,) of what follows them."""
+        for start in range(0, len(ids), CHUNK):
+            if start:
+                check()
+            chunk = ids[start : start + CHUNK]
+            x = self.model.hidden(torch.tensor([chunk], device=self.model.device), self.cache)
+            self.read += chunk
+        return self.model.logits(x[0, -1])

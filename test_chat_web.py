@@ -11,6 +11,7 @@ import http.client
 import json
 import os
 import pickle
+import random
 import re
 import select
 import shutil
@@ -62,11 +63,14 @@ class ScriptedEngine:
     """Says what it was told to, and remembers what it was asked. `say` may hold texts, tokens and exceptions."""
 
     def __init__(self, *say, context=4096):
-        self.say, self.context, self.asked = say, context, []
+        self.say, self.context, self.asked, self.reused = say, context, [], 0
         self.going = threading.Event()  # set by its first token
         self.said = 0
 
-    def generate(self, prompt, max_tokens, temperature=0.0, top_k=0, seed=0):
+    def remembers(self, prompt):
+        return 0
+
+    def generate(self, prompt, max_tokens, temperature=0.0, top_k=0, seed=0, check=None):
         self.asked.append({"prompt": prompt, "max_tokens": max_tokens, "temperature": temperature, "top_k": top_k})
         for word in self.say:
             if callable(word):
@@ -106,6 +110,10 @@ def make_app(*engines, **flags) -> chat_web.ChatServer:
         app.pool.add(chat_web.Worker(number, f"cuda:{number}", scripted))
     app.open("d4, sft, step 7", TOKENIZER)
     return app
+
+
+def take(app, gone=lambda: False) -> chat_web.Worker:
+    return app.pool.take(lambda worker: 0, gone, app.closed)
 
 
 @contextlib.contextmanager
@@ -433,6 +441,49 @@ def test_same_seed_and_prompt_give_the_same_tokens_whatever_came_before():
     next(unfinished)
     assert list(writer.generate([1, 2, 3], 20, 1.0, 50, seed=7)) == first
     assert list(writer.generate([1, 2, 3], 20, 1.0, 50, seed=8)) != first
+
+
+@pytest.mark.parametrize("era", ERA_NAMES)
+def test_what_the_cache_remembers_changes_no_token(era, monkeypatch):
+    """Random edits, regenerations and interleaved conversations, against an engine that remembers nothing."""
+    monkeypatch.setattr(engine, "CHUNK", 7)
+    model, rng = tiny_model(era), random.Random(era)
+    writer, prompt, reused = engine.Engine(model, NoTools), [1], []
+    for seed in range(40):
+        prompt = rng.choice([
+            lambda: prompt + list(writer.read[len(prompt) :]) + [rng.randrange(V) for _ in range(5)],  # goes on
+            lambda: prompt,  # regenerates
+            lambda: prompt[: rng.randrange(1, len(prompt) + 1)],  # goes back
+            lambda: [*prompt[: rng.randrange(len(prompt))], rng.randrange(V), *prompt[-9:]],  # edits
+            lambda: [rng.randrange(V) for _ in range(rng.randrange(1, 50))],  # another conversation
+        ])()[:55]  # fmt: skip
+        settings = (9, rng.choice([0.0, 1.0]), 50, seed)
+        assert list(writer.generate(prompt, *settings)) == list(engine.Engine(model, NoTools).generate(prompt, *settings))
+        reused.append(writer.reused)
+    assert sum(count > 0 for count in reused) > 10
+
+
+def test_a_conversation_is_read_once():
+    model = CountingModel([65, 66, END], [1, 2, 3])
+    writer = engine.Engine(model, TOKENIZER)
+    first = list(writer.generate([1, 2, 3], 50))
+    model.calls.clear()
+    list(writer.generate([1, 2, 3, *first, 7, 8, 9], 1))
+    assert sum(model.calls) == 4 and writer.reused == 5  # the end token and what is new
+    assert writer.remembers([1, 2, 9]) == 2 and writer.remembers([1]) == 0
+
+
+def test_a_long_prompt_can_be_given_up_between_its_chunks(monkeypatch):
+    monkeypatch.setattr(engine, "CHUNK", 10)
+    writer = engine.Engine(tiny_model(), NoTools)
+
+    def give_up():
+        raise chat_web.ClientGone
+
+    with pytest.raises(chat_web.ClientGone):
+        next(writer.generate([1] * 30, 5, check=give_up))
+    assert writer.read == [1] * 10  # and what was read is not read again
+    assert list(writer.generate([1] * 30, 5)) == list(engine.Engine(tiny_model(), NoTools).generate([1] * 30, 5))
 
 
 def test_a_reply_ends_when_the_context_is_full():
@@ -891,7 +942,7 @@ def test_the_stream_is_the_seeds_byte_for_byte():
 
 def test_health_and_stats_are_the_seeds_byte_for_byte():
     app = make_app(*[ScriptedEngine() for _ in range(4)], num_gpus=4)
-    busy = app.pool.take(lambda: False, app.closed)
+    busy = take(app)
     get = lambda path: Client(app).get(path).data  # noqa: E731
     assert get("/health") == b'{"status": "ok", "ready": true, "num_gpus": 4, "available_workers": 3}'
     assert get("/stats") == (
@@ -1186,7 +1237,7 @@ def test_a_client_that_resets_in_its_body_leaves_no_trace_but_a_line(caplog):
 def test_a_hang_up_while_waiting_leaves_the_line_and_touches_no_worker():
     scripted = ScriptedEngine("ok", END)
     app = make_app(scripted)
-    worker = app.pool.take(lambda: False, app.closed)
+    worker = take(app)
     with serving(app) as port:
         with connect(port) as sock:
             sock.sendall(request_bytes(body()))
@@ -1244,12 +1295,25 @@ def test_two_workers_answer_at_the_same_time():
     assert sorted(reply[0]["gpu"] for reply in replies) == [0, 1]
 
 
+def test_a_conversation_goes_to_the_free_worker_that_holds_most_of_it():
+    app = make_app(*[engine.Engine(tiny_model(context=200), TOKENIZER) for _ in range(3)], num_gpus=3)
+    holder = {}
+    for number, first in enumerate("ABAABBA"):
+        text = first * 40 + str(number)
+        prompt = TOKENIZER.render(messages(text)["messages"])
+        post(app, messages(text) | {"max_tokens": 3})
+        (worker,) = [worker for worker in app.pool.workers if worker.engine.read[: len(prompt)] == prompt]
+        assert holder.setdefault(first, worker) is worker
+        assert worker.engine.reused == (42 if number > 1 else 0)
+    assert holder["A"] is not holder["B"] and app.pool.available == 3  # a new one goes to who was idle longest
+
+
 def test_waiting_requests_are_served_in_the_order_they_came():
     app = make_app(ScriptedEngine())
-    worker, served = app.pool.take(lambda: False, app.closed), []
+    worker, served = take(app), []
 
     def wait(number):
-        mine = app.pool.take(lambda: False, app.closed)
+        mine = take(app)
         served.append(number)
         app.pool.give_back(mine)
 
@@ -1266,21 +1330,21 @@ def test_waiting_requests_are_served_in_the_order_they_came():
 
 def test_a_worker_that_comes_as_its_waiter_leaves_is_not_lost():
     app = make_app(ScriptedEngine())
-    worker = app.pool.take(lambda: False, app.closed)
+    worker = take(app)
 
     def gone():
         app.pool.give_back(worker)  # in the very moment
         return True
 
     with pytest.raises(chat_web.ClientGone):
-        app.pool.take(gone, app.closed)
+        take(app, gone)
     assert app.pool.available == 1 and not app.pool.waiting
 
 
 def test_more_waiting_requests_than_there_are_places_get_503(monkeypatch):
     monkeypatch.setattr(chat_web, "MAX_WAITING", 0)
     app = make_app(ScriptedEngine("ok", END))
-    worker = app.pool.take(lambda: False, app.closed)
+    worker = take(app)
     response = post(app, body())
     assert response.status_code == 503 and int(response.headers["Retry-After"]) > 0 and "busy" in response.json["detail"]
     app.pool.give_back(worker)
@@ -1290,7 +1354,7 @@ def test_more_waiting_requests_than_there_are_places_get_503(monkeypatch):
 def test_a_wait_ends_in_503_too(monkeypatch):
     monkeypatch.setattr(chat_web, "WAIT_SECONDS", 0)
     app = make_app(ScriptedEngine("ok", END))
-    worker = app.pool.take(lambda: False, app.closed)
+    worker = take(app)
     assert post(app, body()).status_code == 503
     app.pool.give_back(worker)
     assert app.pool.available == 1 and not app.pool.waiting
@@ -1298,7 +1362,7 @@ def test_a_wait_ends_in_503_too(monkeypatch):
 
 def test_page_health_and_stats_answer_while_all_workers_are_busy():
     app = make_app(ScriptedEngine())
-    app.pool.take(lambda: False, app.closed)
+    take(app)
     for path in ("/", "/health", "/stats"):
         assert Client(app).get(path).status_code == 200
     assert Client(app).get("/health").json["available_workers"] == 0
