@@ -33,7 +33,7 @@ import sys
 import threading
 import time
 import warnings
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -189,27 +189,32 @@ class Worker:
     engine: object
 
 
+class Place:
+    """A waiting request's place in line, at which a worker may arrive, or None when it has to leave."""
+
+    def __init__(self, address: str):
+        self.address = address
+        self.arrivals: queue.Queue[Worker | None] = queue.Queue(1)
+
+
 class Pool:
     """The workers. A request thread that takes one waits its turn and gives it back exactly once."""
 
     def __init__(self):
         self.workers: list[Worker] = []
         self.idle: queue.Queue[Worker] = queue.Queue()
-        self.waiting: deque[queue.Queue[Worker]] = (
-            deque()
-        )  # each waiter's own place, the next one's on the left
+        # Everyone has a place of their own: threads that poll one queue are not served in the order they came.
+        self.waiting: deque[Place] = deque()
         self.lock = threading.Lock()  # a free worker and a waiter never miss each other
 
     def add(self, worker: Worker) -> None:
         self.workers.append(worker)
         self.give_back(worker)
 
-    def take(
-        self, wish: Callable[[Worker], int], gone: Callable[[], bool], closed: threading.Event
-    ) -> Worker:
+    def take(self, address: str, wish: Callable[[Worker], int], check: Callable[[], None]) -> Worker:
         """The idle worker with the highest wish, or the next that comes back.
 
-        Raises ServiceUnavailable if too many wait, too long, or the server ends; ClientGone if it has gone.
+        ServiceUnavailable if too many wait, or too long, or nothing is left to wait for. `check` may raise too.
         """
         with self.lock:
             if idle := [self.idle.get_nowait() for _ in range(self.idle.qsize())]:
@@ -219,40 +224,57 @@ class Pool:
                         self.idle.put(worker)
                 return best
             if len(self.waiting) >= MAX_WAITING:
-                raise busy(
-                    f"all {len(self.workers)} workers are busy and {MAX_WAITING} requests wait already"
-                )
-            # A place of one's own: threads that poll one common queue are not served in the order they came.
-            place: queue.Queue[Worker] = queue.Queue(1)
+                self.make_room(address)
+            place = Place(address)
             self.waiting.append(place)
         try:
-            return self.wait(place, gone, closed)
+            return self.wait(place, check)
         except BaseException:
             self.leave(place)
             raise
 
-    def wait(self, place: queue.Queue, gone: Callable[[], bool], closed: threading.Event) -> Worker:
+    def make_room(self, address: str) -> None:
+        """Sends the newest request of the address that holds most places away, unless that is this one's own."""
+        held = Counter(place.address for place in self.waiting)
+        greediest, places = max(held.items(), key=lambda item: item[1], default=(address, 0))
+        if places <= held[address] + 1:
+            raise busy(f"all {len(self.workers)} workers are busy and {MAX_WAITING} requests wait already")
+        last = next(place for place in reversed(self.waiting) if place.address == greediest)
+        self.waiting.remove(last)
+        last.arrivals.put(None)
+
+    def wait(self, place: Place, check: Callable[[], None]) -> Worker:
         for _ in range(WAIT_SECONDS * 10):
             with contextlib.suppress(queue.Empty):
-                return place.get(timeout=0.1)
-            if gone():
-                raise ClientGone
-            if closed.is_set():
-                raise busy("the server is shutting down")
+                if worker := place.arrivals.get(timeout=0.1):
+                    return worker
+                raise busy("too many requests of one address were waiting")
+            check()
+            if not self.workers:
+                raise busy("no worker is left")
         raise busy(f"no worker was free for {WAIT_SECONDS} seconds")
 
-    def leave(self, place: queue.Queue) -> None:
+    def leave(self, place: Place) -> None:
         """Gives up a place in line, and the worker that may have come to it in the same moment."""
         with self.lock, contextlib.suppress(ValueError):
             return self.waiting.remove(place)
-        self.give_back(place.get_nowait())
+        with contextlib.suppress(queue.Empty):
+            if worker := place.arrivals.get_nowait():
+                self.give_back(worker)
 
     def give_back(self, worker: Worker) -> None:
         with self.lock:
+            if worker not in self.workers:
+                return  # it was retired while it was out
             if self.waiting:
-                self.waiting.popleft().put(worker)
+                self.waiting.popleft().arrivals.put(worker)
             else:
                 self.idle.put(worker)
+
+    def retire(self, worker: Worker) -> None:
+        """A worker that is out does not come back."""
+        with self.lock:
+            self.workers.remove(worker)
 
     @property
     def available(self) -> int:
@@ -312,8 +334,8 @@ class ChatServer:
         self.pool = Pool()
         self.tokenizer = None
         self.name: str | None = None
+        self.context: int | None = None  # tokens
         self.demo = False
-        self.ready = False
         self.closed = threading.Event()  # no new replies
         self.ended = threading.Event()  # and no more of the running ones
         self.routes = {
@@ -325,8 +347,17 @@ class ChatServer:
 
     def open(self, name: str, tokenizer, demo: bool = False) -> None:
         """All workers are in the pool: chats are welcome."""
-        self.name, self.tokenizer, self.demo = name, tokenizer, demo
-        self.ready = True
+        self.name, self.demo, self.context = name, demo, self.pool.workers[0].engine.context
+        self.tokenizer = tokenizer
+
+    @property
+    def loaded(self) -> bool:
+        return self.tokenizer is not None
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is anyone to answer: loaded, and not every GPU has failed since."""
+        return self.loaded and bool(self.pool.workers)
 
     def __call__(self, environ, start_response):
         request = Request(environ)
@@ -361,34 +392,39 @@ class ChatServer:
 
     def on_chat(self, request: Request) -> Response:
         """A reply as a stream of events. What can be refused is refused before a worker is taken."""
-        if not self.ready or self.closed.is_set():
-            raise busy("the server is shutting down" if self.ready else "the model is still loading")
+        if not self.ready:
+            raise busy("every GPU has failed" if self.loaded else "the model is still loading")
+        self.check(None)
         chat = Chat.parse(read_json(request.environ), self.settings.sampling)
-        context = self.pool.workers[0].engine.context
-        reply_room = min(chat.max_tokens, context // 4)  # a long conversation leaves at least this much
+        reply_room = min(chat.max_tokens, self.context // 4)  # a long conversation leaves at least this much
         try:
-            prompt, dropped = self.tokenizer.fit(chat.messages, context - reply_room)
+            prompt, dropped = self.tokenizer.fit(chat.messages, self.context - reply_room)
         except ValueError as error:
-            raise BadRequest(f"{error} beside the reply in a context of {context} tokens") from None
-        sock = request.environ.get("werkzeug.socket")
+            raise BadRequest(f"{error} beside the reply in a context of {self.context} tokens") from None
+        address, sock = client(request.environ), request.environ.get("werkzeug.socket")
         started = time.monotonic()
 
         def held(worker: Worker) -> int:
             tokens = worker.engine.remembers(prompt)
             return tokens if tokens >= SAME_CONVERSATION else 0
 
-        lease = Lease(self.pool, self.pool.take(held, lambda: hung_up(sock), self.closed))
+        lease = Lease(self.pool, self.pool.take(address, held, lambda: self.check(sock)))
         with contextlib.ExitStack() as undo:
             undo.callback(lease.end)
-            reply = Reply(
-                client(request.environ), len(chat.messages), len(prompt), lease.worker.gpu_id, started
-            )
+            reply = Reply(address, len(chat.messages), len(prompt), lease.worker.gpu_id, started)
             headers = {"X-Dropped-Messages": dropped, "X-Prompt-Tokens": len(prompt)}
             response = Response(self.events(chat, prompt, lease, reply, sock), mimetype="text/event-stream")
             response.headers.extend(headers | STREAM_HEADERS)
             response.call_on_close(lease.end)  # for a stream that is never begun, or not closed in its turn
             undo.pop_all()  # from here on the response owns the lease
         return response
+
+    def check(self, sock: socket.socket | None) -> None:
+        """Raises what ends a request that waits for its turn: its client's leaving, or the server's."""
+        if hung_up(sock):
+            raise ClientGone
+        if self.closed.is_set():
+            raise busy("the server is shutting down")
 
     def events(self, chat: Chat, prompt: list[int], lease: Lease, reply: "Reply", sock) -> Iterator[bytes]:
         """The stream's bytes. A failure is its last event; the worker goes back before that event is sent."""
@@ -416,6 +452,7 @@ class ChatServer:
             reply.end, last = "shutdown", {"error": "the server is shutting down"}
         except Exception:
             log.exception("the engine on %s failed", lease.worker.device)
+            self.examine(lease.worker)
             reply.end, last = (
                 "error",
                 {"error": "the model failed on this request; the server's log says why"},
@@ -425,12 +462,20 @@ class ChatServer:
             log.info("%s", reply)
         yield event(last)
 
+    def examine(self, worker: Worker) -> None:
+        """After a failure: a worker whose engine still computes goes on, another one leaves the pool."""
+        try:
+            worker.engine.restart()
+        except Exception:
+            self.pool.retire(worker)
+            log.exception("%s is lost; %d workers are left", worker.device, len(self.pool.workers))
+
     def on_page(self, request: Request) -> Response:
         about = {
             "model": self.name,
-            "device": self.pool.workers[0].device.partition(":")[0] if self.ready else None,
+            "device": next((worker.device.partition(":")[0] for worker in self.pool.workers), None),
             "gpus": self.settings.num_gpus,
-            "context": self.pool.workers[0].engine.context if self.ready else None,
+            "context": self.context,
             "demo": self.demo,
             "sampling": {
                 name: {"default": self.settings.sampling[name], "low": low, "high": high}
@@ -465,14 +510,9 @@ class ChatServer:
     def close(self, seconds: float) -> None:
         """Lets running replies end for some seconds, then ends them with an event that says so."""
         self.closed.set()
-        self.wait_until_idle(seconds)
+        wait_until(lambda: self.pool.available >= len(self.pool.workers), seconds)
         self.ended.set()
-        self.wait_until_idle(1)
-
-    def wait_until_idle(self, seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        while self.pool.available < len(self.pool.workers) and time.monotonic() < deadline:
-            time.sleep(0.02)
+        wait_until(lambda: self.pool.available >= len(self.pool.workers), 1)
 
 
 class Ended(Exception):
@@ -508,6 +548,12 @@ class Reply:
             f"{self.tokens} reply tokens, first after {first - self.started:.3f} s, {speed:.1f} tokens/s, "
             f"gpu {self.gpu}, {self.end}"
         )
+
+
+def wait_until(done: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not done() and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 LINE_BREAKS = str.maketrans({code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)})
@@ -694,7 +740,8 @@ class Server(ThreadedWSGIServer):
         host, port = listener.getsockname()[:2]
         super().__init__(host, port, app, Connection, fd=listener.fileno())
         listener.close()  # werkzeug has a copy; this one would keep accepting after shutdown
-        self.slots = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        self.connected: Counter[str] = Counter()  # address -> connections
+        self.lock = threading.Lock()
 
     def get_request(self):
         try:
@@ -704,8 +751,10 @@ class Server(ThreadedWSGIServer):
             raise
 
     def process_request(self, request, client_address) -> None:
-        if not self.slots.acquire(blocking=False):
-            body = json.dumps({"detail": f"{MAX_CONNECTIONS} connections are open, which is the limit"})
+        if not self.admit(client_address[0]):
+            body = json.dumps(
+                {"detail": f"too many connections: the limit is {MAX_CONNECTIONS}, half for one address"}
+            )
             head = f"Retry-After: {RETRY_SECONDS}\r\nContent-Type: application/json\r\nConnection: close"
             with contextlib.suppress(OSError):
                 request.send(f"HTTP/1.1 503 Service Unavailable\r\n{head}\r\n\r\n{body}".encode())
@@ -713,20 +762,32 @@ class Server(ThreadedWSGIServer):
         try:
             super().process_request(request, client_address)
         except BaseException:  # no thread could be started
-            self.slots.release()
+            self.dismiss(client_address[0])
             raise
 
     def process_request_thread(self, request, client_address) -> None:
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self.slots.release()
+            self.dismiss(client_address[0])
+
+    def admit(self, address: str) -> bool:
+        """Counts a connection, unless there are too many, or its address has half of all there may be."""
+        with self.lock:
+            full = (
+                self.connected.total() >= MAX_CONNECTIONS or self.connected[address] >= MAX_CONNECTIONS // 2
+            )
+            self.connected[address] += not full
+            return not full
+
+    def dismiss(self, address: str) -> None:
+        with self.lock:
+            self.connected[address] -= 1
+            self.connected += Counter()  # drops addresses whose count is 0
 
     def wait_for_connections(self, seconds: float) -> None:
-        """Waits until nobody is connected, which is when every slot can be had; at most some seconds."""
-        deadline = time.monotonic() + seconds
-        for _ in range(MAX_CONNECTIONS):
-            self.slots.acquire(timeout=max(deadline - time.monotonic(), 0))
+        """Waits until nobody is connected, at most some seconds."""
+        wait_until(lambda: not self.connected, seconds)
 
     def handle_error(self, request, client_address) -> None:
         if not isinstance(sys.exc_info()[1], OSError):  # those are connections that went away
@@ -872,7 +933,7 @@ def main(argv: list[str] | None = None) -> None:
     stop = threading.Event()
 
     def on_signal(number, frame) -> None:
-        if stop.is_set() or not app.ready:
+        if stop.is_set() or not app.loaded:
             os._exit(1 if stop.is_set() else 0)
         stop.set()
 

@@ -527,16 +527,27 @@ def read_tokenizer(path: Path) -> "Tokenizer":
         with path.open("rb") as file:
             state = TokenizerUnpickler(file).load().state
         ranks, specials = dict(state["mergeable_ranks"]), dict(state["special_tokens"])
+        check_vocabulary(ranks, specials)
+        pattern = state["pat_str"]
         encoding = tiktoken.Encoding(
-            "nanochat", pat_str=state["pat_str"], mergeable_ranks=ranks, special_tokens=specials
+            "nanochat", pat_str=pattern, mergeable_ranks=ranks, special_tokens=specials
         )
     except Exception as error:  # as in read_weights
         raise SystemExit(f"{path}: it is no tokenizer of nanochat's ({first_line(error)})") from None
-    if missing := [name for name in SPECIALS if name not in specials]:
-        raise SystemExit(f"{path}: it has no token {missing[0]}, so it cannot chat")
-    if sorted([*ranks.values(), *specials.values()]) != list(range(len(ranks) + len(specials))):
-        raise SystemExit(f"{path}: its token numbers are not 0 to {len(ranks) + len(specials) - 1}")
     return Tokenizer(encoding, specials)
+
+
+def check_vocabulary(ranks: dict[bytes, int], specials: dict[str, int]) -> None:
+    """ValueError for tokens that nanochat does not write; some of them crash tiktoken's native code."""
+    if missing := [name for name in SPECIALS if name not in specials]:
+        raise ValueError(f"it has no token {missing[0]}, so it cannot chat")
+    if not all(bytes([byte]) in ranks for byte in range(256)) or not all(
+        isinstance(key, bytes) for key in ranks
+    ):
+        raise ValueError("its tokens do not cover all bytes")
+    size = len(ranks) + len(specials)
+    if sorted([*ranks.values(), *specials.values()]) != list(range(size)):
+        raise ValueError(f"its token numbers are not 0 to {size - 1}")
 
 
 class Tokenizer:

@@ -361,6 +361,14 @@ class Engine:
         rng = torch.Generator(self.model.device).manual_seed(seed)
         return self.reply(prompt, min(max_tokens, room), temperature, top_k, rng, check)
 
+    def restart(self) -> None:
+        """After a failure: forgets everything, returns what memory it can, and raises if it cannot compute."""
+        self.read.clear()
+        self.cache.rewind(0)
+        if self.model.device.type == "cuda":
+            torch.cuda.empty_cache()
+        next(self.generate([0], 1))
+
     def reply(self, prompt, budget, temperature, top_k, rng, check) -> Iterator[int]:
         del self.read[self.reused :]
         self.cache.rewind(self.reused, prompt[self.reused - 1])

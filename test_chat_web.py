@@ -26,6 +26,8 @@ from pathlib import Path
 import pytest
 import tiktoken
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from werkzeug.test import Client
 
 import chat_web
@@ -64,11 +66,16 @@ class ScriptedEngine:
 
     def __init__(self, *say, context=4096):
         self.say, self.context, self.asked, self.reused = say, context, [], 0
+        self.lost = False  # as if its GPU were gone
         self.going = threading.Event()  # set by its first token
         self.said = 0
 
     def remembers(self, prompt):
         return 0
+
+    def restart(self):
+        if self.lost:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
     def generate(self, prompt, max_tokens, temperature=0.0, top_k=0, seed=0, check=None):
         self.asked.append({"prompt": prompt, "max_tokens": max_tokens, "temperature": temperature, "top_k": top_k})
@@ -112,8 +119,8 @@ def make_app(*engines, **flags) -> chat_web.ChatServer:
     return app
 
 
-def take(app, gone=lambda: False) -> chat_web.Worker:
-    return app.pool.take(lambda worker: 0, gone, app.closed)
+def take(app, check=lambda: None, address="here") -> chat_web.Worker:
+    return app.pool.take(address, lambda worker: 0, check)
 
 
 @contextlib.contextmanager
@@ -1332,12 +1339,12 @@ def test_a_worker_that_comes_as_its_waiter_leaves_is_not_lost():
     app = make_app(ScriptedEngine())
     worker = take(app)
 
-    def gone():
+    def check():
         app.pool.give_back(worker)  # in the very moment
-        return True
+        raise chat_web.ClientGone
 
     with pytest.raises(chat_web.ClientGone):
-        take(app, gone)
+        take(app, check)
     assert app.pool.available == 1 and not app.pool.waiting
 
 
@@ -1349,6 +1356,78 @@ def test_more_waiting_requests_than_there_are_places_get_503(monkeypatch):
     assert response.status_code == 503 and int(response.headers["Retry-After"]) > 0 and "busy" in response.json["detail"]
     app.pool.give_back(worker)
     assert text_of(post(app, body()).data) == "ok"
+
+
+def test_when_the_line_is_full_the_greediest_address_makes_room_for_another(monkeypatch):
+    monkeypatch.setattr(chat_web, "MAX_WAITING", 3)
+    app = make_app(ScriptedEngine())
+    worker, ended = take(app), []
+
+    def wait(name, address):
+        try:
+            app.pool.give_back(take(app, address=address))
+            ended.append(name)
+        except chat_web.ServiceUnavailable:
+            ended.append(f"{name} sent away")
+
+    threads = []
+    for number, (name, address) in enumerate([("a1", "a"), ("a2", "a"), ("a3", "a"), ("b1", "b"), ("a4", "a")]):
+        threads.append(threading.Thread(target=wait, args=(name, address)))
+        threads[-1].start()
+        until(lambda: len(app.pool.waiting) + len(ended) == number + 1)  # noqa: B023
+    assert ended == ["a3 sent away", "a4 sent away"]
+    app.pool.give_back(worker)
+    for thread in threads:
+        thread.join()
+    assert ended[2:] == ["a1", "a2", "b1"] and app.pool.available == 1
+
+
+def test_a_worker_whose_gpu_is_lost_leaves_the_pool_and_the_others_go_on():
+    broken, sound = ScriptedEngine(RuntimeError("CUDA error")), ScriptedEngine("ok", END)
+    broken.lost = True
+    app = make_app(broken, sound, num_gpus=2)
+    assert "error" in events(post(app, body()).data)[-1]
+    assert Client(app).get("/health").json == {"status": "ok", "ready": True, "num_gpus": 2, "available_workers": 1}
+    assert [worker["gpu_id"] for worker in Client(app).get("/stats").json["workers"]] == [1]
+    assert text_of(post(app, body()).data) == text_of(post(app, body()).data) == "ok"
+
+
+def test_once_no_worker_is_left_the_server_is_not_ready_and_nobody_waits():
+    lost = ScriptedEngine(RuntimeError("CUDA error"))
+    lost.lost = True
+    app = make_app(lost)
+    post(app, body())
+    health = Client(app).get("/health")
+    assert health.status_code == 503 and health.json["ready"] is False and Client(app).get("/").status_code == 200
+    refused = post(app, body())
+    assert refused.status_code == 503 and "failed" in refused.json["detail"]
+
+
+def test_who_waits_for_the_last_worker_when_it_is_lost_is_told():
+    gate, app = threading.Event(), make_app(ScriptedEngine(lambda: gate.wait(20) and RuntimeError("CUDA error")))
+    app.pool.workers[0].engine.lost = True
+    statuses = []
+    threads = [threading.Thread(target=lambda: statuses.append(post(app, body()).status_code)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    until(lambda: len(app.pool.waiting) == 1)
+    gate.set()
+    for thread in threads:
+        thread.join()
+    assert sorted(statuses) == [200, 503]
+
+
+def test_an_engine_that_failed_forgets_what_it_read_and_says_the_same_afterwards(monkeypatch):
+    writer = engine.Engine(tiny_model(), NoTools)
+    want = list(writer.generate([1, 2, 3], 9))
+    with monkeypatch.context() as patch:
+        patch.setattr(writer.model, "logits", lambda x: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            list(writer.generate([1, 2, 3, 4], 9))
+        with pytest.raises(ZeroDivisionError):
+            writer.restart()
+    writer.restart()
+    assert writer.remembers([1, 2, 3]) == 0 and list(writer.generate([1, 2, 3], 9)) == want
 
 
 def test_a_wait_ends_in_503_too(monkeypatch):
@@ -1522,11 +1601,14 @@ def test_a_request_that_does_not_arrive_in_time_is_dropped(monkeypatch, start):
 
 
 def test_more_connections_than_the_limit_get_a_503_and_the_others_live(monkeypatch):
-    monkeypatch.setattr(chat_web, "MAX_CONNECTIONS", 3)
+    monkeypatch.setattr(chat_web, "MAX_CONNECTIONS", 6)  # half of them for one address
     with serving(make_app(ScriptedEngine("ok", END))) as port:
         idle = [connect(port) for _ in range(3)]
         with connect(port) as fourth:
             assert read_all(fourth).startswith(b"HTTP/1.1 503")
+        with socket.create_connection(("127.0.0.1", port), 20, ("127.0.0.2", 0)) as neighbour:
+            neighbour.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert read_all(neighbour).startswith(b"HTTP/1.1 200")
         idle.pop().close()
         until(lambda: talk(port, b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n").startswith(b"HTTP/1.1 200"))
         for sock in idle:
@@ -1543,6 +1625,93 @@ def test_after_shutdown_nobody_is_let_in():
 def test_no_header_tells_versions_of_what_runs_here(port):
     raw = talk(port, b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
     assert b"Server: chat_web" in raw and b"erkzeug" not in raw and b"Python" not in raw
+
+
+# ------------------------------------------------------------------------------------------------------------
+# Fuzzing
+
+FUZZ = settings(deadline=None, max_examples=int(os.environ.get("FUZZ", 150)), derandomize=not os.environ.get("FUZZ"),
+                database=None, suppress_health_check=list(HealthCheck))  # fmt: skip
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just("user"),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text() | st.just("content"), inner, max_size=4),
+)
+MESSAGE = st.fixed_dictionaries({}, optional={"role": st.sampled_from(["user", "assistant", "system"]) | JSON, "content": JSON})
+BODY = st.fixed_dictionaries({}, optional={"messages": st.lists(MESSAGE, max_size=4) | JSON, "temperature": JSON,
+                                           "top_k": JSON, "max_tokens": JSON})  # fmt: skip
+
+
+@FUZZ
+@given(st.binary(max_size=300) | BODY.map(json.dumps).map(str.encode) | JSON.map(json.dumps).map(str.encode),
+       st.sampled_from(["right", "+1", "-1", "", "x", "9" * 30]), st.text(st.characters(codec="latin-1"), max_size=20))  # fmt: skip
+def test_no_body_and_no_header_gives_a_500_or_another_shape(data, length, header):
+    app = make_app(ScriptedEngine("ok", END))
+    lengths = {"right": str(len(data)), "+1": str(len(data) + 1), "-1": str(max(len(data) - 1, 0))}
+    headers = {"Content-Length": lengths.get(length, length), "X-Junk": re.sub(r"[\r\n\0]", "", header)}
+    with Client(app).post("/chat/completions", data=data, headers=headers) as response:
+        assert response.status_code in (200, 400, 411, 413)
+        if response.status_code == 200:
+            assert text_of(response.data) == "ok"
+        else:
+            assert list(response.json) == ["detail"]
+    assert app.pool.available == 1
+
+
+@FUZZ
+@given(st.binary(max_size=60), st.lists(st.text(max_size=5), max_size=5))
+def test_the_deltas_of_any_tokens_joined_are_the_whole_decoding(raw, texts):
+    tokens = list(raw) + [token for text in texts for token in TOKENIZER.encode_reply(text)]
+    assert "".join(TOKENIZER.deltas(tokens)) == TOKENIZER.decode(tokens)
+
+
+NUMBER = st.integers(0, 10**12).map(str) | st.floats(0, 1e9, allow_nan=False).map(lambda x: f"{x:.3f}") | st.just("007")
+ARITHMETIC = st.recursive(NUMBER, lambda inner: st.builds(
+    "{}{}{}{}{}".format, st.sampled_from(["", "-", "(", " "]), inner, st.sampled_from(["+", "-", "*", "/", "//", " * ", "**", ""]),
+    inner, st.sampled_from(["", ")", " "])))  # fmt: skip
+
+
+@FUZZ
+@given(ARITHMETIC)
+def test_the_calculator_equals_python_or_refuses(expression):
+    answer = engine.calculate(expression)
+    if answer is not None:
+        assert answer == str(eval(expression))
+    else:
+        with contextlib.suppress(SyntaxError, ZeroDivisionError, OverflowError, TypeError):
+            assert "**" in expression or not isinstance(eval(expression), (int, float))
+
+
+@FUZZ
+@given(st.text("0123456789+-*/.() '\"countabc,_", max_size=30) | st.text(max_size=30))
+def test_the_calculator_survives_any_text(expression):
+    assert isinstance(engine.calculate(expression), (str, type(None)))
+
+
+@pytest.fixture(scope="module")
+def whole_files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    write_pair(folder, weights=random_weights("R2"))
+    write_tokenizer(folder)
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@FUZZ
+@given(st.data())
+def test_a_damaged_checkpoint_loads_or_ends_in_one_sentence(whole_files, tmp_path_factory, data):
+    folder = tmp_path_factory.mktemp("damaged")
+    victim = data.draw(st.sampled_from(sorted(whole_files)))
+    for name, whole in whole_files.items():
+        damaged = bytearray(whole)
+        if name == victim:
+            for _ in range(data.draw(st.integers(0, 3))):
+                damaged[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+            del damaged[data.draw(st.integers(0, len(whole)) | st.just(len(whole))) :]
+        (folder / name).write_bytes(damaged)
+    try:
+        checkpoint.read(checkpoint.find(folder, "sft", str(folder)), FLOAT32)
+    except SystemExit as stop:
+        assert isinstance(stop.code, str) and "\n" not in stop.code and str(folder) in stop.code
+    shutil.rmtree(folder)
 
 
 # ------------------------------------------------------------------------------------------------------------
@@ -1786,8 +1955,7 @@ def test_importing_the_modules_changes_nothing():
 def test_the_calculator_answers_in_a_server_thread(monkeypatch):
     expected = golden_json("tooluse/golden/chatsft_checkpoints__d2__000300.json")
     model = checkpoint.read(checkpoint.find(GOLDENS / "tooluse", "sft"), FLOAT32)
-    app = make_app()
-    app.pool.add(chat_web.Worker(0, "cpu", model.engine(torch.device("cpu"))))
+    app = make_app(model.engine(torch.device("cpu")))
     app.open(model.name, model.tokenizer)
     with serving(app) as port:
         for prompt in expected["prompts"]:
