@@ -362,12 +362,10 @@ class Engine:
         return self.reply(prompt, min(max_tokens, room), temperature, top_k, rng, check)
 
     def restart(self) -> None:
-        """After a failure: forgets everything, returns what memory it can, and raises if it cannot compute."""
-        self.read.clear()
-        self.cache.rewind(0)
+        """After a failure: returns what memory it can and forgets everything; raises if it cannot compute."""
         if self.model.device.type == "cuda":
             torch.cuda.empty_cache()
-        next(self.generate([0], 1))
+        next(self.generate([0], 1))  # a conversation with nothing in common with the last
 
     def reply(self, prompt, budget, temperature, top_k, rng, check) -> Iterator[int]:
         del self.read[self.reused :]
