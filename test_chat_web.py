@@ -1,10 +1,14 @@
 """What the chat server promises, one test per promise: pytest test_chat_web.py
 
+python test_chat_web.py --soak MINUTES runs honest and hostile clients against the demo model for so long, and
+python test_chat_web.py --load prints what happens when more come than can be served.
+
 Most tests use a tiny random model or a scripted engine and need a second or less. The goldens (checkpoints of every era
 with the tokens that nanochat's own code gave) are looked for in $NANOCHAT_GOLDENS, else in ../shared/goldens; without
 them those tests skip, except in CI. No test asserts a time; where one waits, it waits for an event.
 """
 
+import argparse
 import base64
 import contextlib
 import dataclasses
@@ -23,6 +27,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -1980,6 +1985,18 @@ def test_a_signal_lets_running_replies_end_and_exits_with_0(base, number):
             connect(port).close()
 
 
+def test_a_second_signal_ends_at_once(base):
+    write_pair(base / "chatsft_checkpoints" / "d4", meta=change(sequence_len=8192))
+    with started(HERE / "chat_web.py") as (process, port, _), connect(port) as sock:
+        sock.sendall(request_bytes(body("Hello", max_tokens=4096)))
+        read_until(sock, b'"token"')
+        process.send_signal(signal.SIGINT)
+        until(lambda: b"shutting down" in os.read(process.stderr.fileno(), 4096))
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 1
+        assert b'"done"' not in read_all(sock) and "Traceback" not in process.stderr.read()
+
+
 def test_replies_that_outlast_the_shutdown_end_in_an_error_event():
     app = make_app(EndlessEngine())
     with serving(app) as port, connect(port) as sock:
@@ -1989,6 +2006,111 @@ def test_replies_that_outlast_the_shutdown_end_in_an_error_event():
         assert b'{"error": "the server is shutting down"}' in read_all(sock)
         assert app.pool.available == 1
         assert post(app, body()).status_code == 503
+
+
+# ------------------------------------------------------------------------------------------------------------
+# Soak: honest and hostile clients together, for a while
+
+
+def attack_slowly(sock, rng):
+    for byte in request_bytes(body())[: rng.randrange(60)]:
+        sock.sendall(bytes([byte]))
+        time.sleep(0.05)
+
+
+def attack_and_leave(sock, rng):
+    sock.sendall(request_bytes(body("Tell me a long story.", max_tokens=4096)))
+    sock.recv(rng.randrange(1, 400))
+
+
+def attack_by_waiting(sock, rng):
+    time.sleep(rng.random() * 3)
+
+
+def attack_with(*choices):
+    def attack(sock, rng):
+        sock.sendall(rng.choice(choices))
+        sock.settimeout(3)
+        sock.recv(rng.randrange(1, 4096))
+
+    return attack
+
+
+ATTACKS = [
+    attack_slowly, attack_and_leave, attack_and_leave, attack_by_waiting,
+    attack_with(b"\x16\x03\x01\x02\0", b"GET http://[ HTTP/1.1\r\n\r\n", b"A" * 70_000, b"\r\n\r\n", b"GET / HTTP/1.0\r\n\r\n" * 50),
+    attack_with(b"POST /chat/completions HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nfffffff\r\n",
+                b"POST /chat/completions HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\n",
+                b"POST /chat/completions HTTP/1.1\r\nContent-Length: 1000\r\n\r\n{", b"HEAD /chat/completions HTTP/1.1\r\n\r\n"),
+    attack_with(request_bytes({"messages": "x" * 900_000}), request_bytes(body("\x1b[31m\u2028")), request_bytes(body(top_k=-5)) + b"more",
+                b"POST /chat/completions HTTP/1.1\r\nContent-Length: 100000\r\n\r\n" + b"[" * 100_000),
+]  # fmt: skip
+
+
+def footprint(pid: int) -> dict:
+    """What a process holds, on Linux."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return {"threads": int(re.search(r"Threads:\s+(\d+)", status)[1]), "descriptors": len(os.listdir(f"/proc/{pid}/fd")),
+            "MB": int(re.search(r"VmRSS:\s+(\d+)", status)[1]) // 1024}  # fmt: skip
+
+
+def soak(port: int, pid: int, seconds: float, questions: list[dict], honest=3, hostile=6) -> dict:
+    """Asks and attacks for some seconds; asserts that nothing was lost, and returns what was counted."""
+    alone = [ask(port, question) for question in questions]
+    assert all(events(reply)[-1] == {"done": True} for reply in alone)
+    before, end = footprint(pid), time.monotonic() + seconds
+    counts, waits, wrong = Counter(), [], []
+
+    def honest_client(number):
+        rng = random.Random(number)
+        while time.monotonic() < end:
+            chosen = rng.randrange(len(questions))
+            began = time.monotonic()
+            reply = ask(port, questions[chosen])
+            waits.append(time.monotonic() - began)
+            counts["honest replies"] += 1
+            if reply != alone[chosen]:
+                wrong.append((questions[chosen], reply))
+
+    def hostile_client(number):
+        rng = random.Random(-number)
+        while time.monotonic() < end:
+            attack = rng.choice(ATTACKS)
+            with contextlib.suppress(OSError), connect(port) as sock:
+                counts["attacks"] += 1
+                attack(sock, rng)
+                if rng.random() < 0.5:
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+
+    threads = [threading.Thread(target=honest_client, args=(number,)) for number in range(honest)]
+    threads += [threading.Thread(target=hostile_client, args=(number,)) for number in range(hostile)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    until(lambda: json.loads(fetch(port, "/health"))["available_workers"] == json.loads(fetch(port, "/stats"))["total_workers"], 60)
+    until(lambda: footprint(pid)["threads"] <= before["threads"] + 1, 60)  # the one that answered /health
+    after = footprint(pid)
+    assert not wrong, wrong[0]
+    assert after["descriptors"] <= before["descriptors"] + 2 and after["MB"] <= before["MB"] + 100
+    waits.sort()
+    return {**counts, "seconds": seconds, "median wait": round(waits[len(waits) // 2], 3), "before": before, "after": after}
+
+
+def fetch(port, path) -> bytes:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.request("GET", path)
+    return connection.getresponse().read()
+
+
+def test_honest_clients_lose_nothing_among_hostile_ones(base):
+    write_pair(base / "chatsft_checkpoints" / "d4", meta=change(sequence_len=256))
+    questions = [body(text, temperature=0, max_tokens=20) for text in ("Hello", "What is this?", "Hello, who are you?")]
+    with started(HERE / "chat_web.py", "-d", "float32") as (process, port, _):
+        counted = soak(port, process.pid, 10, questions)
+        assert counted["honest replies"] > 5 and counted["attacks"] > 5
+        process.send_signal(signal.SIGTERM)
+        assert "Traceback" not in process.communicate(timeout=30)[1]
 
 
 # ------------------------------------------------------------------------------------------------------------
@@ -2130,3 +2252,68 @@ def test_the_readme_names_every_flag_endpoint_and_limit():
         assert f"`{path}`" in readme
     for number in (chat_web.MAX_MESSAGES, chat_web.MAX_MESSAGE_LENGTH, chat_web.MAX_CONVERSATION_LENGTH, 4096, 200):
         assert f"{number:,}" in readme
+
+
+# ------------------------------------------------------------------------------------------------------------
+# python test_chat_web.py
+
+
+def percentile(values: list[float], share: float) -> float:
+    return sorted(values)[min(int(len(values) * share), len(values) - 1)]
+
+
+def measure_load(clients: int, workers=4, tokens=50, seconds=20.0) -> str:
+    """Clients that ask again and again, over workers that take 10 ms per token, as a GPU would: a table's row."""
+    app = make_app(*[ScriptedEngine(*[lambda: time.sleep(0.01) or "x"] * tokens, END) for _ in range(workers)], num_gpus=workers)
+    first, refused, end = [], [], time.monotonic() + seconds
+
+    def client(port):
+        while time.monotonic() < end:
+            began = time.monotonic()
+            with connect(port) as sock:
+                sock.settimeout(120)
+                sock.sendall(request_bytes(body()))
+                head = sock.recv(65536)
+                if b" 503 " in head[:20]:
+                    refused.append(1)
+                    time.sleep(1)  # politer clients wait the five seconds of Retry-After
+                    continue
+                seen = head
+                while b'"token"' not in seen:
+                    seen += sock.recv(65536)
+                first.append(time.monotonic() - began)
+                assert b'"done"' in seen + read_all(sock)
+
+    with serving(app) as port:
+        threads = [threading.Thread(target=client, args=(port,)) for _ in range(clients)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    spent = time.monotonic() - end + seconds
+    return (f"| {clients} | {60 * len(first) / spent:.0f} | {1000 * percentile(first, 0.5):.0f} | "
+            f"{1000 * percentile(first, 0.99):.0f} | {len(refused)} |")  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--soak", type=float, metavar="MINUTES")
+    parser.add_argument("--load", action="store_true")
+    args = parser.parse_args()
+    if args.load:
+        print("| clients, for 4 workers | replies/min | time to first token p50, ms | p99 | refused with 503 |")
+        print("| --- | --- | --- | --- | --- |")
+        for clients in (1, 4, 40, 200):
+            print(measure_load(clients), flush=True)
+    if args.soak:
+        questions = ("What is 12*34?", "Hello!", "How many r are in strawberry?", "Who are you?", "What is the capital of France?")
+        asked = [body(text, temperature=0, max_tokens=60) for text in questions]
+        with started(HERE / "chat_web.py", "-d", "float32", NANOCHAT_BASE_DIR=str(HERE / "demo")) as (process, port, _):
+            log = []
+            threading.Thread(target=lambda: log.extend(process.stderr), daemon=True).start()
+            print(json.dumps(soak(port, process.pid, args.soak * 60, asked)))
+            assert not any("Traceback" in line for line in log), "".join(log)
+
+
+if __name__ == "__main__":
+    main()
