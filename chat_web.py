@@ -16,6 +16,7 @@ neither torch nor the model code, so that --help is instant.
 import argparse
 import base64
 import contextlib
+import dataclasses
 import errno
 import hashlib
 import io
@@ -65,6 +66,8 @@ SAMPLING = {
     "top_k":       (50,      0,    200),   # 0 keeps the whole vocabulary
     "max_tokens":  (512,     1,    4096),  # and never more than the context has left
 }  # fmt: skip
+TOP_P = (1.0, 0.0, 1.0)  # in OpenAI's protocol only; 1 keeps everything
+MAX_STOPS, MAX_STOP_LENGTH = 4, 256  # stop sequences, and characters of one
 MAX_MESSAGES = 500
 MAX_MESSAGE_LENGTH = 8000  # characters of one message
 MAX_CONVERSATION_LENGTH = 32000  # characters of all messages
@@ -84,23 +87,39 @@ SAME_CONVERSATION = 32  # tokens in common; any two share the first few, and it 
 
 @dataclass(frozen=True)
 class Chat:
-    """A request that has been checked: messages as in its JSON, numbers within their limits."""
+    """A request that has been checked: messages as in its JSON, numbers within their limits.
+
+    It also knows how its protocol writes a reply; this one is the page's.
+    """
 
     messages: list[dict]
     temperature: float
     top_k: int
     max_tokens: int
+    top_p: float = TOP_P[0]
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    streamed: bool = True
 
     @classmethod
     def parse(cls, body: dict, defaults: dict) -> "Chat":
         """Raises BadRequest for what no reading makes sense of; numbers out of range are clamped."""
-        return cls(check_messages(body.get("messages")),
-                   **{name: clamp(name, body.get(name), defaults[name]) for name in SAMPLING})  # fmt: skip
+        limits = {name: (defaults[name], low, high) for name, (_, low, high) in SAMPLING.items()}
+        numbers = {name: clamp(name, body.get(name), *ends) for name, ends in limits.items()}
+        return cls(check_messages(body.get("messages")), **numbers)
+
+    def write(self, pieces: Iterator[str], reply: "Reply", model: str) -> Iterator[bytes]:
+        """The reply's pieces of text as events. A failure is the last one, and there is no `done` then."""
+        try:
+            for text in pieces:
+                yield event({"token": text, "gpu": reply.gpu}) if text else b""  # the first sends the headers
+            yield event({"done": True})
+        except ReplyFailed as failure:
+            yield event({"error": str(failure)})
 
 
-def clamp(name: str, value, default):
+def clamp(name: str, value, default, low, high):
     """A sampling value within its limits; None is the default."""
-    _, low, high = SAMPLING[name]
     if value is None:
         return default
     whole = isinstance(low, int)
@@ -336,6 +355,7 @@ class ChatServer:
         self.name: str | None = None
         self.context: int | None = None  # tokens
         self.demo = False
+        self.created = int(time.time())
         self.closed = threading.Event()  # no new replies
         self.ended = threading.Event()  # and no more of the running ones
         self.routes = {
@@ -343,6 +363,8 @@ class ChatServer:
             "/chat/completions": ("POST", self.on_chat),
             "/health": ("GET", self.on_health),
             "/stats": ("GET", self.on_stats),
+            "/v1/chat/completions": ("POST", lambda request: self.on_chat(request, OpenAIChat)),
+            "/v1/models": ("GET", self.on_models),
         }
 
     def open(self, name: str, tokenizer, demo: bool = False) -> None:
@@ -365,24 +387,28 @@ class ChatServer:
             response = self.dispatch(request)
         except HTTPException as error:
             response = error.get_response(environ)
-            response.data, response.mimetype = json.dumps({"detail": error.description}), "application/json"
+            response.data, response.mimetype = refusal(request.path, error), "application/json"
+        except ReplyFailed as failure:  # of one that was not streamed
+            error = InternalServerError(str(failure))
+            response = Response(refusal(request.path, error), error.code, mimetype="application/json")
         except ClientGone:
             response = Response(status=499)  # nobody reads it; the number is nginx's, for the log
         except Exception:  # werkzeug would take an OSError of ours for a client that left, and say nothing
             log.exception("a fault of the server's own")
             error = InternalServerError("a fault of the server's own, which its log describes")
-            response = json_response({"detail": error.description}, error.code)
+            response = Response(refusal(request.path, error), error.code, mimetype="application/json")
         response.headers.extend(CORS)
-        if not response.is_streamed:  # a stream's line is written at its end
+        if "X-Prompt-Tokens" not in response.headers:  # a reply's line is written at its end
             log.info(
                 "%s %s %d", client(environ), ascii(f"{request.method} {request.path}"), response.status_code
             )
         return response(environ, start_response)
 
     def dispatch(self, request: Request) -> Response:
-        if request.path not in self.routes:
+        path = "/v1/models" if request.path.startswith("/v1/models/") else request.path
+        if path not in self.routes:
             raise NotFound(f"there is nothing here; there is {', '.join(self.routes)}")
-        method, handler = self.routes[request.path]
+        method, handler = self.routes[path]
         allowed = [method, *(["HEAD"] if method == "GET" else []), "OPTIONS"]
         if request.method == "OPTIONS":
             return Response(status=204, headers={"Allow": ", ".join(allowed)})
@@ -390,12 +416,12 @@ class ChatServer:
             raise MethodNotAllowed(allowed, f"{request.path} answers {' and '.join(allowed)}")
         return handler(request)
 
-    def on_chat(self, request: Request) -> Response:
-        """A reply as a stream of events. What can be refused is refused before a worker is taken."""
+    def on_chat(self, request: Request, protocol: type[Chat] = Chat) -> Response:
+        """A reply, streamed or whole. What can be refused is refused before a worker is taken."""
         if not self.ready:
             raise busy("every GPU has failed" if self.loaded else "the model is still loading")
         self.check(None)
-        chat = Chat.parse(read_json(request.environ), self.settings.sampling)
+        chat = protocol.parse(read_json(request.environ), self.settings.sampling)
         reply_room = min(chat.max_tokens, self.context // 4)  # a long conversation leaves at least this much
         try:
             prompt, dropped = self.tokenizer.fit(chat.messages, self.context - reply_room)
@@ -411,11 +437,18 @@ class ChatServer:
         lease = Lease(self.pool, self.pool.take(address, held, lambda: self.check(sock)))
         with contextlib.ExitStack() as undo:
             undo.callback(lease.end)
-            reply = Reply(address, len(chat.messages), len(prompt), lease.worker.gpu_id, started)
+            reply = Reply(
+                address, len(chat.messages), len(prompt), lease.worker.gpu_id, started, self.tokenizer.stops
+            )
             headers = {"X-Dropped-Messages": dropped, "X-Prompt-Tokens": len(prompt)}
-            response = Response(self.events(chat, prompt, lease, reply, sock), mimetype="text/event-stream")
+            pieces = self.pieces(chat, prompt, lease, reply, sock)
+            if chat.streamed:
+                response = Response(chat.write(pieces, reply, self.name), mimetype="text/event-stream")
+            else:
+                response = json_response(chat.whole(pieces, reply, self.name))
             response.headers.extend(headers | STREAM_HEADERS)
-            response.call_on_close(lease.end)  # for a stream that is never begun, or not closed in its turn
+            response.call_on_close(pieces.close)
+            response.call_on_close(lease.end)  # for pieces that were never begun, and so cannot be closed
             undo.pop_all()  # from here on the response owns the lease
         return response
 
@@ -426,41 +459,41 @@ class ChatServer:
         if self.closed.is_set():
             raise busy("the server is shutting down")
 
-    def events(self, chat: Chat, prompt: list[int], lease: Lease, reply: "Reply", sock) -> Iterator[bytes]:
-        """The stream's bytes. A failure is its last event; the worker goes back before that event is sent."""
+    def pieces(self, chat: Chat, prompt: list[int], lease: Lease, reply: "Reply", sock) -> Iterator[str]:
+        """The reply's text, a piece for every token, maybe "". The worker goes back when it ends, however it does.
+
+        Raises ReplyFailed with a sentence for the client.
+        """
 
         def check() -> None:
             if hung_up(sock):
                 raise ClientGone
             if self.ended.is_set():
-                raise Ended
+                raise ReplyFailed("the server is shutting down")
 
         try:
-            yield b""  # the headers go out now: the client knows that its turn has come
+            yield ""  # before anything is computed: the client may know that its turn has come
             engine, sampling = lease.worker.engine, (chat.max_tokens, chat.temperature, chat.top_k)
-            tokens = engine.generate(prompt, *sampling, seed=random.getrandbits(31), check=check)
+            seed = random.getrandbits(31) if chat.seed is None else chat.seed
+            tokens = engine.generate(prompt, *sampling, seed=seed, top_p=chat.top_p, check=check)
             reply.reused = engine.reused
-            for text in self.tokenizer.deltas(reply.watch(tokens)):
-                if text:
-                    yield event({"token": text, "gpu": lease.worker.gpu_id})
+            for text in reply.until(chat.stop, self.tokenizer.deltas(reply.watch(tokens))):
+                yield text
                 check()
-            reply.end = "stop" if reply.last in self.tokenizer.stops else "length"
-            last = {"done": True}
+            reply.end = "stop" if reply.stopped or reply.last in reply.stop_tokens else "length"
+        except ReplyFailed:
+            reply.end = "shutdown"
+            raise
         except ClientGone:
-            return
-        except Ended:
-            reply.end, last = "shutdown", {"error": "the server is shutting down"}
+            return  # nobody reads what is still written
         except Exception:
             log.exception("the engine on %s failed", lease.worker.device)
             self.examine(lease.worker)
-            reply.end, last = (
-                "error",
-                {"error": "the model failed on this request; the server's log says why"},
-            )
+            reply.end = "error"
+            raise ReplyFailed("the model failed on this request; the server's log says why") from None
         finally:
             lease.end()
             log.info("%s", reply)
-        yield event(last)
 
     def examine(self, worker: Worker) -> None:
         """After a failure: a worker whose engine still computes goes on, another one leaves the pool."""
@@ -507,6 +540,21 @@ class ChatServer:
             "workers": [{"gpu_id": worker.gpu_id, "device": worker.device} for worker in workers],
         })  # fmt: skip
 
+    def on_models(self, request: Request) -> Response:
+        """The one model there is, in OpenAI's list or by its id."""
+        if not self.ready:
+            raise busy("there is no model yet")
+        model = {
+            "id": model_id(self.name),
+            "object": "model",
+            "created": self.created,
+            "owned_by": "nanochat",
+        }
+        asked = request.path.removeprefix("/v1/models").removeprefix("/")
+        if asked not in ("", model["id"]):
+            raise NotFound(f"there is no such model; there is {model['id']}")
+        return json_response(model if asked else {"object": "list", "data": [model]})
+
     def close(self, seconds: float) -> None:
         """Lets running replies end for some seconds, then ends them with an event that says so."""
         self.closed.set()
@@ -515,8 +563,8 @@ class ChatServer:
         wait_until(lambda: self.pool.available >= len(self.pool.workers), 1)
 
 
-class Ended(Exception):
-    """The server's time is up while a reply is running."""
+class ReplyFailed(Exception):
+    """What went wrong after a reply had begun, in a sentence for its client."""
 
 
 @dataclass
@@ -528,10 +576,12 @@ class Reply:
     prompt_tokens: int
     gpu: int
     started: float
+    stop_tokens: set[int]
     reused: int = 0
     tokens: int = 0
     first: float | None = None
     last: int | None = None
+    stopped: bool = False  # by a stop sequence
     end: str = "client left"
 
     def watch(self, tokens: Iterator[int]) -> Iterator[int]:
@@ -539,6 +589,21 @@ class Reply:
             self.first = self.first or time.monotonic()
             self.tokens, self.last = self.tokens + 1, token
             yield token
+
+    def until(self, stops: tuple[str, ...], texts: Iterator[str]) -> Iterator[str]:
+        """The texts up to the first stop sequence. What may be the beginning of one is held back until it is not."""
+        held = ""
+        for text in texts:
+            held += text
+            if cuts := [held.index(stop) for stop in stops if stop in held]:
+                self.stopped = True
+                yield held[: min(cuts)]
+                return
+            starts = (stop[:size] for stop in stops for size in range(len(stop) - 1, 0, -1))
+            kept = max((len(start) for start in starts if held.endswith(start)), default=0)
+            yield held[: len(held) - kept]
+            held = held[len(held) - kept :]
+        yield held
 
     def __str__(self) -> str:
         now, first = time.monotonic(), self.first or time.monotonic()
@@ -570,6 +635,139 @@ def json_response(data: dict, status: int = 200) -> Response:
 
 def client(environ: dict) -> str:
     return environ.get("REMOTE_ADDR", "-")
+
+
+def refusal(path: str, error: HTTPException) -> str:
+    """An error's JSON, in the shape of the protocol that its path belongs to."""
+    if not path.startswith("/v1/"):
+        return json.dumps({"detail": error.description})
+    kind = "invalid_request_error" if error.code < 500 else "server_error"
+    return json.dumps({"error": {"message": error.description, "type": kind, "param": None, "code": None}})
+
+
+# ------------------------------------------------------------------------------------------------------------
+# OpenAI's protocol: the same pipeline, another wire format
+
+UNDERSTOOD = {"model", "messages", "stream", "stream_options", "stop", "seed", "temperature", "top_p", "top_k",
+              "max_tokens", "max_completion_tokens"}  # fmt: skip
+LABELS = {"user", "metadata", "safety_identifier", "prompt_cache_key"}  # they ask nothing of a reply
+NEUTRAL = {  # the values that ask for what happens anyway
+    "n": [1], "presence_penalty": [0], "frequency_penalty": [0], "logit_bias": [{}], "logprobs": [False],
+    "top_logprobs": [0], "tools": [[]], "tool_choice": ["none", "auto"], "parallel_tool_calls": [True, False],
+    "functions": [[]], "function_call": ["none", "auto"], "response_format": [{"type": "text"}], "store": [False],
+    "modalities": [["text"]], "service_tier": ["auto", "default"],
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class OpenAIChat(Chat):
+    """A request of POST /v1/chat/completions. What it asks for and cannot have is refused by name."""
+
+    include_usage: bool = False
+
+    @classmethod
+    def parse(cls, body: dict, defaults: dict) -> "OpenAIChat":
+        for name, value in body.items():
+            known = name in UNDERSTOOD or name in LABELS or value is None
+            if not known and value not in NEUTRAL.get(name, []):
+                raise BadRequest(f"{name[:50]} is not supported, or not with this value")
+        messages, longest = body.get("messages"), body.get("max_completion_tokens")
+        body = body | {
+            "messages": [plain(*item) for item in enumerate(messages, 1)]
+            if isinstance(messages, list)
+            else messages,
+            "max_tokens": body.get("max_tokens") if longest is None else longest,
+        }
+        chat = super().parse(body, defaults)
+        options = typed(body, "stream_options", dict, {})
+        if unknown := [name for name in options if name != "include_usage" and options[name]]:
+            raise BadRequest(f"stream_options.{unknown[0][:50]} is not supported")
+        return dataclasses.replace(
+            chat,
+            top_p=clamp("top_p", body.get("top_p"), *TOP_P),
+            seed=typed(body, "seed", int, None),
+            stop=stop_sequences(body.get("stop")),
+            streamed=typed(body, "stream", bool, False),
+            include_usage=typed(options, "include_usage", bool, False),
+        )
+
+    def usage(self, reply: "Reply") -> dict:
+        """Tokens as they were counted; a stop token is none of the reply's."""
+        written = reply.tokens - (reply.last in reply.stop_tokens)
+        return {
+            "prompt_tokens": reply.prompt_tokens,
+            "completion_tokens": written,
+            "total_tokens": reply.prompt_tokens + written,
+            "prompt_tokens_details": {"cached_tokens": reply.reused},
+        }
+
+    def frame(self, kind: str, model: str) -> dict:
+        name = f"chatcmpl-{random.getrandbits(64):016x}"
+        return {"id": name, "object": kind, "created": int(time.time()), "model": model_id(model)}
+
+    def write(self, pieces: Iterator[str], reply: "Reply", model: str) -> Iterator[bytes]:
+        frame = self.frame("chat.completion.chunk", model) | ({"usage": None} if self.include_usage else {})
+
+        def chunk(delta: dict, finish: str | None = None) -> bytes:
+            return event(frame | {"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
+
+        try:
+            yield chunk({"role": "assistant", "content": ""})
+            for text in pieces:
+                yield chunk({"content": text}) if text else b""
+            yield chunk({}, reply.end)
+            if self.include_usage:
+                yield event(frame | {"choices": [], "usage": self.usage(reply)})
+            yield b"data: [DONE]\n\n"
+        except ReplyFailed as failure:
+            yield event(
+                {"error": {"message": str(failure), "type": "server_error", "param": None, "code": None}}
+            )
+
+    def whole(self, pieces: Iterator[str], reply: "Reply", model: str) -> dict:
+        message = {"role": "assistant", "content": "".join(pieces), "refusal": None}
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": reply.end}
+        return self.frame("chat.completion", model) | {"choices": [choice], "usage": self.usage(reply)}
+
+
+def model_id(name: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", name)
+
+
+def typed(body: dict, name: str, kind: type, default):
+    """body[name] if it is of this kind; None is the default."""
+    value = body.get(name)
+    if value is not None and type(value) is not kind:
+        raise BadRequest(f"{name} must be of type {kind.__name__}")
+    return default if value is None else value
+
+
+def plain(number: int, message):
+    """A message as the seed's protocol has it: `developer` is `system`, text parts are one text."""
+    if not isinstance(message, dict):
+        return message
+    if unknown := [name for name in message if name not in ("role", "content") and message[name]]:
+        raise BadRequest(f"message {number}: {unknown[0][:50]} is not supported")
+    role, content = message.get("role"), message.get("content")
+    if isinstance(content, list):
+        if not all(isinstance(part, dict) and part.get("type") == "text" for part in content):
+            raise BadRequest(f"message {number}: content may be a text or a list of text parts, nothing else")
+        content = "".join(str(part.get("text", "")) for part in content)
+    return {"role": "system" if role == "developer" else role, "content": content}
+
+
+def stop_sequences(stop) -> tuple[str, ...]:
+    stops = [stop] if isinstance(stop, str) else [] if stop is None else stop
+    right = isinstance(stops, list) and len(stops) <= MAX_STOPS
+    if not right or not all(isinstance(text, str) and 0 < len(text) <= MAX_STOP_LENGTH for text in stops):
+        raise BadRequest(
+            f"stop must be a text or up to {MAX_STOPS}, each of 1 to {MAX_STOP_LENGTH} characters"
+        )
+    return tuple(stops)
+
+
+# ------------------------------------------------------------------------------------------------------------
+# The page
 
 
 class Page:

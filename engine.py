@@ -17,6 +17,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -210,14 +211,23 @@ class GPT:
 COLDEST = 1e-6  # a smaller temperature divides logits into infinities, and the draw is greedy long before
 
 
-def sample(logits: Tensor, temperature: float, top_k: int, rng: torch.Generator) -> int:
-    """Draws a token from logits (V,) float32. Temperature 0 takes the largest; top_k 0 keeps all of them."""
+def sample(logits: Tensor, temperature: float, top_k: int, rng: torch.Generator, top_p: float = 1.0) -> int:
+    """Draws a token from logits (V,) float32. Temperature 0 takes the largest; top_k 0 keeps all of them.
+
+    top_p keeps the likeliest tokens, as few as have that share of the probability that top_k left (nucleus
+    sampling, Holtzman et al. 2019, section 3.1).
+    """
     if temperature == 0:
         return int(logits.argmax())
-    if top_k:
-        logits, tokens = logits.topk(min(top_k, logits.numel()))
-    choice = torch.multinomial(F.softmax(logits / max(temperature, COLDEST), dim=-1), 1, generator=rng)
-    return int(tokens[choice] if top_k else choice)
+    tokens = None
+    if top_k or top_p < 1:
+        logits, tokens = logits.topk(min(top_k, logits.numel()) or logits.numel())
+    probabilities = F.softmax(logits / max(temperature, COLDEST), dim=-1)
+    if top_p < 1:
+        likelier = probabilities.cumsum(0) - probabilities  # the share of the tokens before each
+        probabilities[1:].masked_fill_(likelier[1:] >= top_p, 0)
+    choice = torch.multinomial(probabilities, 1, generator=rng)
+    return int(choice if tokens is None else tokens[choice])
 
 
 # ------------------------------------------------------------------------------------------------------------
@@ -346,6 +356,7 @@ class Engine:
         temperature: float = 0.0,
         top_k: int = 0,
         seed: int = 0,
+        top_p: float = 1.0,
         check: Callable[[], None] = lambda: None,
     ) -> Iterator[int]:
         """Yields the reply to a prompt, at most max_tokens tokens of it, a final stop token included.
@@ -359,7 +370,8 @@ class Engine:
             raise ValueError(f"a prompt of {len(prompt)} tokens, where the context holds 1 to {self.context}")
         self.reused = self.remembers(prompt)
         rng = torch.Generator(self.model.device).manual_seed(seed)
-        return self.reply(prompt, min(max_tokens, room), temperature, top_k, rng, check)
+        draw = partial(sample, temperature=temperature, top_k=top_k, rng=rng, top_p=top_p)
+        return self.reply(prompt, min(max_tokens, room), draw, check)
 
     def restart(self) -> None:
         """After a failure: returns what memory it can and forgets everything; raises if it cannot compute."""
@@ -367,7 +379,7 @@ class Engine:
             torch.cuda.empty_cache()
         next(self.generate([0], 1))  # a conversation with nothing in common with the last
 
-    def reply(self, prompt, budget, temperature, top_k, rng, check) -> Iterator[int]:
+    def reply(self, prompt: list[int], budget: int, draw: Callable, check: Callable) -> Iterator[int]:
         del self.read[self.reused :]
         self.cache.rewind(self.reused, prompt[self.reused - 1])
         calculator = Calculator(self.tokenizer)
@@ -376,7 +388,7 @@ class Engine:
             if calculator.forced:
                 token = calculator.forced.popleft()
             else:
-                token = sample(self.logits_after(unread, check), temperature, top_k, rng)
+                token = draw(self.logits_after(unread, check))
                 unread = []
             calculator.see(token)
             yield token

@@ -84,8 +84,9 @@ class ScriptedEngine:
         if self.lost:
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
-    def generate(self, prompt, max_tokens, temperature=0.0, top_k=0, seed=0, check=None):
-        self.asked.append({"prompt": prompt, "max_tokens": max_tokens, "temperature": temperature, "top_k": top_k})
+    def generate(self, prompt, max_tokens, temperature=0.0, top_k=0, seed=0, top_p=1.0, check=None):
+        self.asked.append({"prompt": prompt, "max_tokens": max_tokens, "temperature": temperature, "top_k": top_k,
+                           "top_p": top_p, "seed": seed})  # fmt: skip
         for word in self.say:
             if callable(word):
                 word = word()
@@ -1488,6 +1489,189 @@ def test_the_log_tells_how_a_reply_ended(caplog, say, end):
 
 
 # ------------------------------------------------------------------------------------------------------------
+# OpenAI's protocol
+
+
+@contextlib.contextmanager
+def openai_client(*say, **flags):
+    """The real openai package against a real server over a scripted engine; yields both and the application."""
+    openai = pytest.importorskip("openai") if not os.environ.get("CI") else __import__("openai")
+    scripted = ScriptedEngine(*say)
+    app = make_app(scripted, **flags)
+    with serving(app) as port, openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=0) as client:
+        yield client, scripted, app
+
+
+HELLO = [{"role": "user", "content": "Hello"}]
+
+
+def complete(client, messages=HELLO, **fields):
+    return client.chat.completions.create(model="any", messages=messages, **fields)
+
+
+def test_openai_whole_reply_with_usage():
+    with openai_client("Hi 🙂", END) as (client, scripted, app):
+        scripted.reused = 3
+        reply = complete(client)
+        assert reply.object == "chat.completion" and reply.model == "d4-sft-step-7" and reply.id.startswith("chatcmpl-")
+        assert (reply.choices[0].message.content, reply.choices[0].finish_reason) == ("Hi 🙂", "stop")
+        prompt = len(TOKENIZER.render(HELLO))
+        assert (reply.usage.prompt_tokens, reply.usage.completion_tokens, reply.usage.total_tokens) == (prompt, 7, prompt + 7)
+        assert reply.usage.prompt_tokens_details.cached_tokens == 3 and app.pool.available == 1
+
+
+def test_openai_stream_with_and_without_usage():
+    with openai_client("Hi 🙂", END) as (client, _, app):
+        chunks = list(complete(client, stream=True, stream_options={"include_usage": True}))
+        assert chunks[0].choices[0].delta.role == "assistant"
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks[:-1]) == "Hi 🙂"
+        assert [chunk.choices[0].finish_reason for chunk in chunks[:-1]] == [None] * (len(chunks) - 2) + ["stop"]
+        assert chunks[-1].choices == [] and chunks[-1].usage.completion_tokens == 7
+        assert len({chunk.id for chunk in chunks}) == 1
+        assert all(chunk.usage is None and chunk.choices for chunk in complete(client, stream=True))
+        assert app.pool.available == 1
+
+
+def test_openai_finish_reason_is_length_when_a_limit_cut_the_reply():
+    with openai_client("Hi") as (client, _, _):
+        assert complete(client).choices[0].finish_reason == "length"
+        assert list(complete(client, stream=True))[-1].choices[0].finish_reason == "length"
+        assert complete(client).usage.completion_tokens == 2
+
+
+@pytest.mark.parametrize("stop, want", [
+    ("lo w", "Hel"), (["xyz", "world"], "Hello "), (["o", "l"], "He"), ("🙂", "Hello world "), ("Hello", ""),
+    (["world!"], "Hello world 🙂 worl"), ("worl", "Hello "), (["d 🙂 worlx", "never"], "Hello world 🙂 worl"), ([], "Hello world 🙂 worl"),
+])  # fmt: skip
+def test_openai_stop_sequences_end_the_reply_before_them_also_when_split_over_tokens(stop, want):
+    with openai_client("Hello world 🙂 worl") as (client, scripted, app):  # every byte is a token
+        reply = complete(client, stop=stop)
+        reason = "length" if want == "Hello world 🙂 worl" else "stop"
+        assert (reply.choices[0].message.content, reply.choices[0].finish_reason) == (want, reason)
+        chunks = list(complete(client, stop=stop, stream=True))
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == want
+        assert chunks[-1].choices[0].finish_reason == reason and app.pool.available == 1
+        assert reason == "length" or scripted.said < 2 * len("Hello world 🙂 worl".encode())
+
+
+def test_openai_settings_reach_the_engine_clamped_as_the_seed_clamps():
+    with openai_client("Hi", END, temperature=0.3) as (client, scripted, _):
+        complete(client, temperature=1.5, top_p=0.9, seed=7, max_tokens=9, extra_body={"top_k": 5})
+        complete(client, temperature=2.0, top_p=5, max_completion_tokens=100_000, max_tokens=1, extra_body={"top_k": -1})
+        complete(client)
+        keys = ("temperature", "top_p", "top_k", "max_tokens")
+        asked = [tuple(asked[key] for key in keys) for asked in scripted.asked]
+        assert asked == [(1.5, 0.9, 5, 9), (2.0, 1.0, 0, 4096), (0.3, 1.0, 50, 512)]
+        assert scripted.asked[0]["seed"] == 7
+
+
+def test_openai_content_parts_and_the_developer_role_are_plain_messages():
+    with openai_client("Hi", END) as (client, scripted, _):
+        parts = [{"type": "text", "text": "Hel"}, {"type": "text", "text": "lo"}]
+        complete(client, [{"role": "developer", "content": "Be kind."}, {"role": "user", "content": parts}])
+        assert scripted.asked[0]["prompt"] == TOKENIZER.render([{"role": "system", "content": "Be kind."}, *HELLO])
+
+
+def test_openai_neutral_values_are_taken():
+    with openai_client("Hi", END) as (client, _, _):
+        neutral = dict(n=1, presence_penalty=0, frequency_penalty=0.0, logprobs=False, tools=[], user="me", store=False,
+                       response_format={"type": "text"}, logit_bias={}, stop=None, seed=None)  # fmt: skip
+        assert complete(client, **neutral).choices[0].message.content == "Hi"
+
+
+@pytest.mark.parametrize("fields, word", [
+    ({"n": 2}, "n "), ({"presence_penalty": 0.5}, "presence_penalty"), ({"frequency_penalty": 1}, "frequency_penalty"),
+    ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"), ({"response_format": {"type": "json_object"}}, "response_format"),
+    ({"logprobs": True}, "logprobs"), ({"extra_body": {"min_p": 0.1}}, "min_p"), ({"stop": ["a"] * 5}, "stop"), ({"stop": ""}, "stop"),
+    ({"seed": 1.5}, "seed"), ({"top_p": "x"}, "top_p"), ({"stream_options": {"x": 1}}, "stream_options.x"), ({"temperature": "x"}, "temperature"),
+    ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]}, "text parts"),
+    ({"messages": [{"role": "user", "content": "x", "name": "me"}]}, "name"), ({"messages": []}, "messages"),
+    ({"messages": [{"role": "user", "content": "x" * 8001}]}, "8000"), ({"messages": ["x"]}, "role"),
+])  # fmt: skip
+def test_openai_what_is_not_supported_is_refused_by_name_with_the_right_exception(fields, word):
+    with openai_client("Hi", END) as (client, scripted, app):
+        import openai
+
+        with pytest.raises(openai.BadRequestError) as caught:
+            complete(client, **fields)
+        assert word in caught.value.body["message"] and caught.value.body["type"] == "invalid_request_error"
+        assert not scripted.asked and app.pool.available == 1
+
+
+def test_openai_models_are_listed_and_found_by_id():
+    with openai_client() as (client, _, _):
+        import openai
+
+        (model,) = client.models.list()
+        assert (model.id, model.object) == ("d4-sft-step-7", "model")
+        assert client.models.retrieve(model.id).id == model.id
+        with pytest.raises(openai.NotFoundError, match="d4-sft-step-7"):
+            client.models.retrieve("gpt-4")
+
+
+def test_openai_failures_are_the_right_exceptions_before_and_in_mid_stream():
+    with openai_client("half", RuntimeError("boom")) as (client, _, app):
+        import openai
+
+        with pytest.raises(openai.InternalServerError):
+            complete(client)
+        with pytest.raises(openai.APIError, match="the model failed"):
+            list(complete(client, stream=True))
+        app.closed.set()
+        with pytest.raises(openai.InternalServerError) as caught:
+            complete(client)
+        assert caught.value.status_code == 503 and "Retry-After" in caught.value.response.headers
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_openai_a_cancelled_request_frees_the_worker(streamed):
+    app = make_app(EndlessEngine())
+    with serving(app) as port:
+        with connect(port) as sock:
+            sock.sendall(request_bytes({"messages": HELLO, "stream": streamed}, "/v1/chat/completions"))
+            app.pool.workers[0].engine.going.wait(20)
+        until(lambda: app.pool.available == 1)
+
+
+def test_openais_javascript_package_reads_both_kinds(tmp_path):
+    npm, node = debian("npm"), debian("node")
+    run_quietly(npm, "install", "--silent", "--prefix", tmp_path, "openai")
+    (tmp_path / "ask.mjs").write_text("""
+        import OpenAI from "openai"
+        const client = new OpenAI({ baseURL: process.argv[2], apiKey: "none", maxRetries: 0 })
+        const asked = { model: "any", messages: [{ role: "user", content: "Hello" }] }
+        const whole = await client.chat.completions.create(asked)
+        let text = ""
+        for await (const chunk of await client.chat.completions.create({ ...asked, stream: true }))
+            text += chunk.choices[0]?.delta?.content ?? ""
+        const refused = await client.chat.completions.create({ ...asked, n: 2 }).catch(error => error.constructor.name)
+        console.log(JSON.stringify([whole.choices[0].message.content, text, refused]))
+    """)
+    with serving(make_app(ScriptedEngine("Hi 🙂", END))) as port:
+        said = subprocess.check_output([node, tmp_path / "ask.mjs", f"http://127.0.0.1:{port}/v1"], text=True, timeout=60)
+    assert json.loads(said) == ["Hi 🙂", "Hi 🙂", "BadRequestError"]
+
+
+def test_top_p_keeps_the_fewest_likeliest_tokens_with_that_share():
+    rng = torch.Generator().manual_seed(0)
+    for seed in range(20):
+        logits = torch.randn(30, generator=torch.Generator().manual_seed(seed)) * 3
+        for top_p, top_k, temperature in ((0.5, 0, 1.0), (0.9, 0, 0.7), (0.9, 5, 1.3), (0.0, 0, 1.0), (1.0, 3, 1.0)):
+            shares = torch.softmax(logits / temperature, 0).sort(descending=True)
+            left = (shares.values[:top_k] / shares.values[:top_k].sum() if top_k else shares.values).tolist()
+            kept, total = [], 0.0
+            for token, share in zip(shares.indices.tolist(), left, strict=False):  # the definition, token by token
+                if kept and total >= top_p:
+                    break
+                kept.append(token)
+                total += share
+            drawn = {engine.sample(logits, temperature, top_k, rng, top_p) for _ in range(300)}
+            assert drawn <= set(kept) and kept[0] in drawn
+            likely = {token for token, share in zip(kept, left, strict=False) if share / total > 0.05}
+            assert likely <= drawn
+
+
+# ------------------------------------------------------------------------------------------------------------
 # Real sockets: what werkzeug leaves open
 
 
@@ -2248,7 +2432,7 @@ def test_the_readme_names_every_flag_endpoint_and_limit():
     readme = (HERE / "README.md").read_text()
     for flag, (short, default) in SEED_FLAGS.items():
         assert f"`{flag}`" in readme and (not short or f"`{short}`" in readme) and (default is None or f"`{default}`" in readme)
-    for path in ("GET /", "POST /chat/completions", "GET /health", "GET /stats"):
+    for path in ("GET /", "POST /chat/completions", "GET /health", "GET /stats", "POST /v1/chat/completions", "GET /v1/models"):
         assert f"`{path}`" in readme
     for number in (chat_web.MAX_MESSAGES, chat_web.MAX_MESSAGE_LENGTH, chat_web.MAX_CONVERSATION_LENGTH, 4096, 200):
         assert f"{number:,}" in readme
