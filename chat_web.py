@@ -642,7 +642,7 @@ def refusal(path: str, error: HTTPException) -> str:
     if not path.startswith("/v1/"):
         return json.dumps({"detail": error.description})
     kind = "invalid_request_error" if error.code < 500 else "server_error"
-    return json.dumps({"error": {"message": error.description, "type": kind, "param": None, "code": None}})
+    return json.dumps(openai_error(error.description, kind))
 
 
 # ------------------------------------------------------------------------------------------------------------
@@ -672,12 +672,10 @@ class OpenAIChat(Chat):
             if not known and value not in NEUTRAL.get(name, []):
                 raise BadRequest(f"{name[:50]} is not supported, or not with this value")
         messages, longest = body.get("messages"), body.get("max_completion_tokens")
-        body = body | {
-            "messages": [plain(*item) for item in enumerate(messages, 1)]
-            if isinstance(messages, list)
-            else messages,
-            "max_tokens": body.get("max_tokens") if longest is None else longest,
-        }
+        if isinstance(messages, list):
+            messages = [plain(number, message) for number, message in enumerate(messages, 1)]
+        longest = body.get("max_tokens") if longest is None else longest
+        body = body | {"messages": messages, "max_tokens": longest}
         chat = super().parse(body, defaults)
         options = typed(body, "stream_options", dict, {})
         if unknown := [name for name in options if name != "include_usage" and options[name]]:
@@ -685,7 +683,7 @@ class OpenAIChat(Chat):
         return dataclasses.replace(
             chat,
             top_p=clamp("top_p", body.get("top_p"), *TOP_P),
-            seed=typed(body, "seed", int, None),
+            seed=None if body.get("seed") is None else typed(body, "seed", int, 0) % 2**63,  # torch's range
             stop=stop_sequences(body.get("stop")),
             streamed=typed(body, "stream", bool, False),
             include_usage=typed(options, "include_usage", bool, False),
@@ -720,14 +718,16 @@ class OpenAIChat(Chat):
                 yield event(frame | {"choices": [], "usage": self.usage(reply)})
             yield b"data: [DONE]\n\n"
         except ReplyFailed as failure:
-            yield event(
-                {"error": {"message": str(failure), "type": "server_error", "param": None, "code": None}}
-            )
+            yield event(openai_error(str(failure), "server_error"))
 
     def whole(self, pieces: Iterator[str], reply: "Reply", model: str) -> dict:
         message = {"role": "assistant", "content": "".join(pieces), "refusal": None}
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": reply.end}
         return self.frame("chat.completion", model) | {"choices": [choice], "usage": self.usage(reply)}
+
+
+def openai_error(sentence: str, kind: str) -> dict:
+    return {"error": {"message": sentence, "type": kind, "param": None, "code": None}}
 
 
 def model_id(name: str) -> str:
@@ -750,9 +750,11 @@ def plain(number: int, message):
         raise BadRequest(f"message {number}: {unknown[0][:50]} is not supported")
     role, content = message.get("role"), message.get("content")
     if isinstance(content, list):
-        if not all(isinstance(part, dict) and part.get("type") == "text" for part in content):
+        parts = [part for part in content if isinstance(part, dict) and part.get("type") == "text"]
+        texts = [part["text"] for part in parts if isinstance(part.get("text"), str)]
+        if len(texts) < len(content):
             raise BadRequest(f"message {number}: content may be a text or a list of text parts, nothing else")
-        content = "".join(str(part.get("text", "")) for part in content)
+        content = "".join(texts)
     return {"role": "system" if role == "developer" else role, "content": content}
 
 

@@ -1558,7 +1558,7 @@ def test_openai_settings_reach_the_engine_clamped_as_the_seed_clamps():
     with openai_client("Hi", END, temperature=0.3) as (client, scripted, _):
         complete(client, temperature=1.5, top_p=0.9, seed=7, max_tokens=9, extra_body={"top_k": 5})
         complete(client, temperature=2.0, top_p=5, max_completion_tokens=100_000, max_tokens=1, extra_body={"top_k": -1})
-        complete(client)
+        complete(client, seed=10**30)
         keys = ("temperature", "top_p", "top_k", "max_tokens")
         asked = [tuple(asked[key] for key in keys) for asked in scripted.asked]
         assert asked == [(1.5, 0.9, 5, 9), (2.0, 1.0, 0, 4096), (0.3, 1.0, 50, 512)]
@@ -1829,22 +1829,26 @@ JSON = st.recursive(
 )
 MESSAGE = st.fixed_dictionaries({}, optional={"role": st.sampled_from(["user", "assistant", "system"]) | JSON, "content": JSON})
 BODY = st.fixed_dictionaries({}, optional={"messages": st.lists(MESSAGE, max_size=4) | JSON, "temperature": JSON,
-                                           "top_k": JSON, "max_tokens": JSON})  # fmt: skip
+                                           "top_k": JSON, "max_tokens": JSON, "stop": JSON, "seed": JSON, "top_p": JSON,
+                                           "stream": JSON, "stream_options": JSON, "n": JSON})  # fmt: skip
 
 
 @FUZZ
 @given(st.binary(max_size=300) | BODY.map(json.dumps).map(str.encode) | JSON.map(json.dumps).map(str.encode),
-       st.sampled_from(["right", "+1", "-1", "", "x", "9" * 30]), st.text(st.characters(codec="latin-1"), max_size=20))  # fmt: skip
-def test_no_body_and_no_header_gives_a_500_or_another_shape(data, length, header):
+       st.sampled_from(["right", "right", "+1", "-1", "", "x", "9" * 30]), st.text(st.characters(codec="latin-1"), max_size=20),
+       st.sampled_from(["/chat/completions", "/v1/chat/completions"]))  # fmt: skip
+def test_no_body_and_no_header_gives_a_500_or_another_shape(data, length, header, path):
     app = make_app(ScriptedEngine("ok", END))
     lengths = {"right": str(len(data)), "+1": str(len(data) + 1), "-1": str(max(len(data) - 1, 0))}
     headers = {"Content-Length": lengths.get(length, length), "X-Junk": re.sub(r"[\r\n\0]", "", header)}
-    with Client(app).post("/chat/completions", data=data, headers=headers) as response:
+    with Client(app).post(path, data=data, headers=headers) as response:
         assert response.status_code in (200, 400, 411, 413)
-        if response.status_code == 200:
+        if response.status_code != 200:
+            assert list(response.json) == (["error"] if path.startswith("/v1") else ["detail"])
+        elif path == "/chat/completions":
             assert text_of(response.data) == "ok"
         else:
-            assert list(response.json) == ["detail"]
+            response.get_data()
     assert app.pool.available == 1
 
 
