@@ -1,7 +1,8 @@
 """What the chat server promises, one test per promise: pytest test_chat_web.py
 
 python test_chat_web.py --soak MINUTES runs honest and hostile clients against the demo model for so long, and
-python test_chat_web.py --load prints what happens when more come than can be served.
+python test_chat_web.py --load prints what happens when more come than can be served. With --page it prints what a
+token costs the browser.
 
 Most tests use a tiny random model or a scripted engine and need a second or less. The goldens (checkpoints of every era
 with the tokens that nanochat's own code gave) are looked for in $NANOCHAT_GOLDENS, else in ../shared/goldens; without
@@ -12,7 +13,9 @@ import argparse
 import base64
 import contextlib
 import dataclasses
+import hashlib
 import http.client
+import http.server
 import json
 import os
 import pickle
@@ -40,6 +43,14 @@ from werkzeug.test import Client
 import chat_web
 import checkpoint
 import engine
+
+try:
+    from playwright import sync_api
+    from playwright.sync_api import expect
+
+    expect.set_options(timeout=15000)
+except ImportError:  # then the tests in a browser skip
+    sync_api = None
 
 HERE = Path(__file__).parent
 GOLDENS = Path(os.environ.get("NANOCHAT_GOLDENS", HERE.parent / "shared" / "goldens"))
@@ -1947,6 +1958,1634 @@ def test_the_page_loads_nothing_from_elsewhere_and_its_policy_forbids_it():
 
 
 # ------------------------------------------------------------------------------------------------------------
+# The page in a real Chromium, against a scripted server that can misbehave at any byte
+
+PAGE_CONFIG = {
+    "model": "d20, sft, step 650", "device": "cuda", "gpus": 4, "context": 2048, "demo": False,
+    "sampling": {"temperature": {"default": 0.8, "low": 0.0, "high": 2.0}, "top_k": {"default": 50, "low": 0, "high": 200},
+                 "max_tokens": {"default": 512, "low": 1, "high": 4096}},
+    "limits": {"messages": 500, "message": 8000, "conversation": 32000},
+}
+CSP = ("default-src 'none'; script-src 'sha256-{}'; style-src 'unsafe-inline'; connect-src 'self'; img-src 'self' data:; "
+       "base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+
+
+# A server that does as it is told ---------------------------------------------------------------------------
+class Event(dict):
+    """One event of the stream, as bytes."""
+    def __bytes__(self):
+        return f"data: {json.dumps(self, ensure_ascii=False)}\n\n".encode()
+
+
+class Script:
+    """What the next answers are. A step is text (a token), an Event, raw bytes, seconds to sleep, a threading.Event to
+    wait for, or a Cut. An answer without `done` just ends."""
+    def __init__(self):
+        self.answers, self.requests, self.gone, self.lock = [], [], [], threading.Lock()
+        self.health = {"status": "ok", "ready": True, "num_gpus": 4, "available_workers": 3}
+        self.config, self.raw_config = PAGE_CONFIG, None
+
+    def answer(self, *steps, done=True, status=200, headers=(), before=None):
+        with self.lock:
+            steps = [*steps, *([Event(done=True)] if done else [])]
+            self.answers.append(dict(steps=steps, status=status, headers=dict(headers), before=before))
+
+    def refuse(self, status, detail, **headers):
+        self.answer(json.dumps({"detail": detail}).encode(), done=False, status=status,
+                    headers={"Content-Type": "application/json", **{k.replace("_", "-"): v for k, v in headers.items()}})
+
+    def next(self):
+        with self.lock:
+            return self.answers.pop(0) if self.answers else dict(
+                steps=["Hello", " there", ".", Event(done=True)], status=200, headers={}, before=None)
+
+
+class Cut:
+    """Ends the connection as a killed server does."""
+
+
+def encode(step):
+    return bytes(Event(token=step, gpu=0)) if isinstance(step, str) else bytes(step)
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    wbufsize = 0
+
+    def log_message(self, *_):
+        pass
+
+    def reply(self, status, body, kind, **headers):
+        self.send_response(status)
+        for name, value in {"Content-Type": kind, "Content-Length": len(body), "Connection": "close", **headers}.items():
+            self.send_header(name, str(value))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self):
+        script = self.server.script
+        if self.path == "/health":
+            return self.reply(200 if script.health["ready"] else 503, json.dumps(script.health).encode(), "application/json")
+        if self.path != "/":
+            return self.reply(404, b'{"detail": "There is no such page."}', "application/json")
+        page = (HERE / "ui.html").read_text()
+        hashed = base64.b64encode(hashlib.sha256(re.search(r"<script>(.*?)</script>", page, re.S)[1].encode()).digest()).decode()
+        block = script.raw_config if script.raw_config is not None else json.dumps(script.config).replace("<", "\\u003c")
+        page = page.replace('<script type="application/json" id="config">{}</script>',
+                            f'<script type="application/json" id="config">{block}</script>')
+        self.reply(200, page.encode(), "text/html; charset=utf-8", **{"Content-Security-Policy": CSP.format(hashed)})
+
+    def do_POST(self):
+        script = self.server.script
+        script.requests.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        answer = script.next()
+        if answer["before"]:
+            answer["before"].wait(30)
+        self.close_connection = True
+        try:
+            self.send_response(answer["status"])
+            for name, value in {"Content-Type": "text/event-stream; charset=utf-8", "Connection": "close",
+                "Transfer-Encoding": "chunked",
+                                **answer["headers"]}.items():
+                self.send_header(name, str(value))
+            self.end_headers()
+            for step in answer["steps"]:
+                if isinstance(step, threading.Event):
+                    self.wait(step)
+                elif isinstance(step, (int, float)):
+                    time.sleep(step)
+                elif isinstance(step, Cut):
+                    return
+                else:
+                    self.chunk(encode(step))
+            self.wfile.write(b"0\r\n\r\n")
+        except OSError:
+            script.gone.append(time.monotonic())
+
+    def wait(self, gate):
+        for _ in range(600):
+            if gate.wait(0.05):
+                return
+            self.chunk(b": ping\n\n")                      # finds out whether the reader has left
+
+    def chunk(self, data):
+        if data:
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+
+
+class Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+    def handle_error(self, request, client_address):
+        """Readers that leave are part of the play."""
+
+
+# Fixtures and small hands -----------------------------------------------------------------------------------
+@pytest.fixture(scope="session")
+def chromium():
+    chromium = debian("chromium")
+    if sync_api is None:
+        pytest.skip("there is no playwright here")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=[
+            "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+            "--disable-sync", "--no-first-run"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def listening():
+    server = Server(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+
+
+@pytest.fixture
+def script(listening):
+    listening.script = Script()
+    listening.script.url = f"http://127.0.0.1:{listening.server_port}/"
+    return listening.script
+
+
+@pytest.fixture
+def context(chromium):
+    context = chromium.new_context(viewport={"width": 1280, "height": 800}, reduced_motion="reduce")
+    context.set_default_timeout(15000)
+    context.add_init_script("addEventListener('securitypolicyviolation', e => console.error('CSP ' + e.violatedDirective + ' ' + e.blockedURI))")
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(context, script):
+    return open_page(context, script)
+
+
+@pytest.fixture(scope="module")
+def reader(chromium, listening):
+    """One page for all that only asks the page's functions."""
+    listening.script = Script()
+    page = chromium.new_page()
+    page.goto(f"http://127.0.0.1:{listening.server_port}/")
+    yield page
+    page.close()
+
+
+def open_page(context, script):
+    """A page whose every uncaught error and policy violation fails the test that owns it."""
+    page = context.new_page()
+    page.faults = []
+    page.on("pageerror", lambda error: page.faults.append(str(error)))
+    page.on("console", lambda line: page.faults.append(line.text) if "CSP" in line.text or "Content Security" in line.text else None)
+    page.goto(script.url)
+    expect(page.locator("#box")).to_be_visible()
+    return page
+
+
+def say(page, text):
+    page.locator("#box").fill(text)
+    page.locator("#box").press("Enter")
+
+
+def last(page):
+    return page.locator(".row").last
+
+
+def finished(page):
+    until_true(page, "!busy() && frame === 0")
+    return page
+
+
+def until_true(page, expression):
+    """Polls from outside: the page's policy forbids the eval that wait_for_function needs."""
+    deadline = time.monotonic() + 15
+    while not page.evaluate(expression):
+        assert time.monotonic() < deadline, expression
+        page.wait_for_timeout(10)
+
+
+def told(page, script, *steps, **more):
+    """One whole exchange."""
+    script.answer(*steps, **more)
+    count = page.locator(".row").count()
+    say(page, "Hi")
+    expect(page.locator(".row")).to_have_count(count + 2)
+    return finished(page)
+
+
+def filled(page, count, content):
+    """Puts that many messages into the conversation; content is JavaScript for the text of message i."""
+    page.evaluate(f"""put({{ ...conversation(), messages: Array.from({{ length: {count} }},
+        (_, i) => ({{ role: i % 2 ? "assistant" : "user", content: {content} }})) }})""")
+    finished(page)
+
+
+def upload(page, data, name="a.json"):
+    text = data if isinstance(data, bytes) else json.dumps(data).encode()
+    page.locator("#file").set_input_files({"name": name, "mimeType": "application/json", "buffer": text})
+
+
+# Streaming --------------------------------------------------------------------------------------------------
+def test_a_message_is_sent_and_its_reply_streams_in(page, script):
+    more = threading.Event()
+    script.answer("Machine", " learning", more, " is fun.")
+    say(page, "What is it?")
+    expect(last(page).locator(".body")).to_have_text("Machine learning")
+    more.set()
+    expect(last(page).locator(".body")).to_have_text("Machine learning is fun.")
+    finished(page)
+    assert script.requests == [{"messages": [{"role": "user", "content": "What is it?"}], "temperature": 0.8, "top_k": 50,
+        "max_tokens": 512}]
+    assert page.faults == []
+
+
+EMOJI_REPLY = [Event(token="Grüße ", gpu=0), Event(token="🙂👩‍💻", gpu=0), Event(token="\n\"ende\" data: {}", gpu=1),
+    Event(done=True)]
+
+
+def test_events_survive_a_cut_at_every_byte(page):
+    """The parser itself, fed with the same bytes in every two parts, and byte by byte; with comments and CRLF too."""
+    whole = b": hello\n\n" + b"".join(bytes(event) for event in EMOJI_REPLY)
+    parse = """async ([bytes, cuts]) => {
+        const wrong = []
+        for (const cut of cuts) {
+            const parts = cut < 0 ? bytes.map(byte => [byte]) : [bytes.slice(0, cut), bytes.slice(cut)]
+            const stream = new ReadableStream({ start(to) { for (const part of parts) to.enqueue(new Uint8Array(part)); to.close() } })
+            const found = []
+            for await (const event of events(stream)) found.push(event)
+            wrong.push(JSON.stringify(found))
+        }
+        return [...new Set(wrong)]
+    }"""
+    expected = [dict(event) for event in EMOJI_REPLY]
+    for text in (whole, whole.replace(b"\n\n", b"\r\n\r\n")):
+        found = page.evaluate(parse, [list(text), [-1, *range(len(text) + 1)]])
+        assert [json.loads(each) for each in found] == [expected]
+
+
+def test_a_reply_sent_byte_by_byte_arrives_whole(page, script):
+    whole = b"".join(bytes(event) for event in EMOJI_REPLY)
+    told(page, script, *(step for i in range(len(whole)) for step in (whole[i:i + 1], 0.002)), done=False)
+    expect(last(page).locator(".body")).to_have_text('Grüße 🙂👩‍💻 "ende" data: {}')
+    expect(last(page).locator(".failed")).to_have_count(0)
+
+
+def test_a_stream_that_ends_at_any_byte_keeps_what_arrived_and_can_be_retried(page, script):
+    first, second, done = Event(token="Wie 🙂", gpu=0), Event(token="!", gpu=0), Event(done=True)
+    whole, ends = b"".join(map(bytes, (first, second, done))), [len(bytes(first)), len(bytes(first) + bytes(second))]
+    for n in range(len(whole)):
+        script.answer(whole[:n], done=False)
+        page.get_by_role("button", name="Retry").click() if n else say(page, "Hi")
+        finished(page)
+        seen = "" if n < ends[0] else "Wie 🙂" if n < ends[1] else "Wie 🙂!"
+        assert page.evaluate("conversation().messages.map(m => m.content)") == ["Hi", seen]
+        expect(last(page).locator(".failed")).to_contain_text("The connection ended before the reply did")
+    script.answer("All of it.")
+    page.get_by_role("button", name="Retry").click()
+    expect(last(page).locator(".body")).to_have_text("All of it.")
+    finished(page)
+    assert all(request["messages"] == [{"role": "user", "content": "Hi"}] for request in script.requests)
+
+
+def test_a_connection_that_breaks_keeps_what_arrived_and_can_be_retried(page, script):
+    gate = threading.Event()
+    script.answer("Half of", gate, Cut(), done=False)
+    say(page, "Hi")
+    expect(last(page).locator(".body")).to_have_text("Half of")
+    gate.set()
+    expect(last(page).locator(".failed")).to_contain_text("The connection ended before the reply did")
+    expect(last(page).locator(".body")).to_have_text("Half of")
+    page.get_by_role("button", name="Retry").click()
+    expect(last(page).locator(".body")).to_have_text("Hello there.")
+
+
+def test_a_late_error_keeps_the_text_and_shows_the_servers_sentence(page, script):
+    told(page, script, "So far ", Event(error="The GPU has left the building."), done=False)
+    expect(last(page).locator(".body")).to_have_text("So far")
+    expect(last(page).locator(".failed")).to_contain_text("The GPU has left the building.")
+    script.answer("Better.")
+    page.get_by_role("button", name="Retry").click()
+    expect(last(page).locator(".body")).to_have_text("Better.")
+
+
+@pytest.mark.parametrize("status, sentence, headers, more", [
+    (400, "messages[0].content is empty; write something.", {}, ""),
+    (503, "All workers are busy.", {"Retry_After": "7"}, " Try again in 7 s."),
+    (413, "The body has more than 1 MiB.", {}, ""),
+    (411, "The length is missing.", {}, ""),
+])
+def test_a_refusal_is_shown_in_the_servers_words_and_can_be_retried(page, script, status, sentence, headers, more):
+    script.refuse(status, sentence, **headers)
+    say(page, "Hi")
+    expect(last(page).locator(".failed span")).to_have_text(sentence + more)
+    finished(page)
+    script.answer("Now it works.")
+    page.get_by_role("button", name="Retry").click()
+    expect(last(page).locator(".body")).to_have_text("Now it works.")
+    expect(page.locator(".row")).to_have_count(2)
+
+
+def test_a_proxys_error_page_and_broken_events_are_said_too(page, script):
+    script.answer(b"<h1>Bad gateway</h1>", done=False, status=502, headers={"Content-Type": "text/html"})
+    say(page, "Hi")
+    expect(last(page).locator(".failed")).to_contain_text("502")
+    script.answer("A", b"data: {nonsense\n\n", done=False)
+    page.get_by_role("button", name="Retry").click()
+    expect(last(page).locator(".failed")).to_contain_text("The connection ended before the reply did")
+    expect(last(page).locator(".body")).to_have_text("A")
+
+
+def test_a_server_that_is_gone_is_said_and_the_message_is_kept(page, script):
+    page.route("**/chat/completions", lambda route: route.abort())
+    say(page, "Hi")
+    expect(last(page).locator(".failed")).to_contain_text("could not be reached")
+    page.unroute("**/chat/completions")
+    page.get_by_role("button", name="Retry").click()
+    expect(last(page).locator(".body")).to_have_text("Hello there.")
+
+
+def test_waiting_is_a_queue_and_not_a_hang(context, script):
+    page = context.new_page()
+    page.clock.install()
+    page.goto(script.url)
+    gate = threading.Event()
+    script.health = {**script.health, "available_workers": 0}
+    script.answer("At last.", before=gate)
+    say(page, "Hi")
+    expect(last(page).locator(".waiting")).to_contain_text("Waiting for a worker")
+    for _ in range(3):
+        page.clock.run_for(1000)
+    expect(last(page).locator(".waiting")).to_contain_text("Waiting in the queue: every worker is busy")
+    expect(page.locator("#spoken")).to_contain_text("Waiting in the queue")
+    for _ in range(20):                                                      # a long wait alone is no failure
+        with page.expect_response("**/health"):
+            page.clock.run_for(3000)
+    expect(last(page).locator(".waiting")).to_contain_text("Waiting in the queue")
+    gate.set()
+    page.clock.resume()
+    expect(last(page).locator(".body")).to_have_text("At last.")
+
+
+def test_a_server_that_hangs_is_given_up_before_and_in_a_reply(context, script):
+    page = context.new_page()
+    page.clock.install()
+    page.goto(script.url)
+    gate = threading.Event()
+    script.answer("never", before=gate)
+    page.route("**/health", lambda route: route.abort())
+    say(page, "Hi")
+    expect(last(page).locator(".waiting")).to_be_visible()
+    for _ in range(14):
+        page.clock.run_for(1000)
+        page.wait_for_timeout(20)
+    expect(last(page).locator(".failed")).to_contain_text("The server does not answer any more.")
+    script.answer("Half of", threading.Event())
+    page.get_by_role("button", name="Retry").click()
+    page.clock.run_for(100)
+    expect(last(page).locator(".body")).to_have_text("Half of")
+    for _ in range(10):
+        page.clock.run_for(10000)
+    expect(last(page).locator(".failed")).to_contain_text("The server has said nothing for 90 s.")
+    expect(last(page).locator(".body")).to_have_text("Half of")
+    gate.set()
+
+
+# Stop -------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("how", ["button", "Esc"])
+def test_stop_frees_the_worker_keeps_the_text_and_goes_on_from_it(page, script, how):
+    script.answer("I was say", threading.Event())
+    say(page, "Hi")
+    expect(last(page).locator(".body")).to_have_text("I was say")
+    page.get_by_role("button", name="Stop").click() if how == "button" else page.keyboard.press("Escape")
+    expect(last(page).locator(".stopped")).to_be_visible()
+    expect(last(page).locator(".body")).to_have_text("I was say")
+    expect(page.locator("#box")).to_be_focused()
+    deadline = time.monotonic() + 10
+    while not script.gone and time.monotonic() < deadline:
+        page.wait_for_timeout(20)
+    assert script.gone, "the server never noticed that its reader had left"
+    say(page, "Go on")
+    expect(last(page).locator(".body")).to_have_text("Hello there.")
+    assert script.requests[-1]["messages"] == [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "I was say"},
+                                               {"role": "user", "content": "Go on"}]
+
+
+def test_stopping_before_the_first_word_leaves_a_retry_and_no_empty_message(page, script):
+    gate = threading.Event()
+    script.answer("late", before=gate)
+    say(page, "Hi")
+    page.get_by_role("button", name="Stop").click()
+    expect(last(page).locator(".failed")).to_contain_text("Stopped before the first word.")
+    gate.set()
+    say(page, "Well?")
+    expect(last(page).locator(".body")).to_have_text("Hello there.")
+    assert script.requests[-1]["messages"] == [{"role": "user", "content": "Hi\n\nWell?"}]
+
+
+# Two conversations never mix --------------------------------------------------------------------------------
+def test_a_reply_goes_on_in_its_own_conversation_while_another_is_open(page, script):
+    more = threading.Event()
+    script.answer("First ", more, "reply.")
+    say(page, "One")
+    expect(last(page).locator(".body")).to_have_text("First")
+    page.locator("#page > header").get_by_role("button", name="New conversation").click()
+    expect(page.locator(".row")).to_have_count(0)
+    script.answer("Second reply.")
+    say(page, "Two")
+    finished(page)
+    more.set()
+    expect(page.locator(".row .body")).to_have_text(["Two", "Second reply."])
+    page.locator("#list").get_by_role("button", name="One").first.click()
+    expect(page.locator(".row .body")).to_have_text(["One", "First reply."])
+    assert [[m["content"] for m in request["messages"]] for request in script.requests] == [["One"], ["Two"]]
+
+
+def test_a_message_during_a_reply_waits_in_the_box(page, script):
+    more = threading.Event()
+    script.answer("Part", more)
+    say(page, "Hi")
+    expect(last(page).locator(".body")).to_have_text("Part")
+    say(page, "Too early")
+    expect(page.locator("#notice")).to_contain_text("A reply is still being written.")
+    expect(page.locator("#box")).to_have_value("Too early")
+    more.set()
+    finished(page)
+    page.keyboard.press("Enter")
+    finished(page)
+    assert [len(request["messages"]) for request in script.requests] == [1, 3]
+
+
+@pytest.mark.parametrize("act, left", [
+    ("edit", ["Changed", "Hello there."]),
+    ("delete", []),
+    ("clear", []),
+    ("delete conversation", []),
+    ("import", ["Hi", "Part whole"]),
+])
+def test_whatever_is_done_while_a_reply_streams_it_lands_nowhere_else(page, script, act, left):
+    more = threading.Event()
+    script.answer("Part ", more, "whole")
+    say(page, "Hi")
+    expect(last(page).locator(".body")).to_have_text("Part")
+    first = page.locator(".row").first
+    if act == "edit":
+        first.get_by_role("button", name="Edit").click()
+        page.locator("#editor").fill("Changed")
+        page.get_by_role("button", name="Send", exact=True).first.click()
+    elif act == "delete":
+        first.get_by_role("button", name="Delete from here on").click()
+    elif act == "clear":
+        say(page, "/clear")
+    elif act == "delete conversation":
+        page.locator("#list").get_by_role("button", name="Delete").click()
+    else:
+        upload(page, {"conversations": [{"id": "x", "title": "Other", "messages": [{"role": "user", "content": "elsewhere"}]}]})
+        expect(page.locator("#list li")).to_have_count(2)
+    more.set()
+    finished(page)
+    until_true(page, "state.replies.size === 0")
+    page.wait_for_timeout(150)
+    expect(page.locator(".row .body")).to_have_text(left)
+    expect(page.locator("#list li")).to_have_count({"delete conversation": 0, "import": 2}.get(act, 1))
+
+
+# Messages ---------------------------------------------------------------------------------------------------
+def test_regenerate_replaces_the_reply_and_undo_brings_it_back(page, script):
+    told(page, script, "First.")
+    script.answer("Second.")
+    last(page).get_by_role("button", name="Regenerate").click()
+    expect(last(page).locator(".body")).to_have_text("Second.")
+    finished(page)
+    page.get_by_role("button", name="Undo").click()
+    expect(last(page).locator(".body")).to_have_text("First.")
+    page.get_by_role("button", name="Undo").click()                         # what undo replaced is not lost either
+    expect(last(page).locator(".body")).to_have_text("Second.")
+    assert script.requests[1]["messages"] == [{"role": "user", "content": "Hi"}]
+
+
+def test_a_retry_that_takes_nothing_away_offers_no_undo(page, script):
+    script.refuse(503, "Busy.")
+    say(page, "Hi")
+    page.get_by_role("button", name="Retry").click()
+    expect(last(page).locator(".body")).to_have_text("Hello there.")
+    expect(page.locator("#notice")).to_be_hidden()
+
+
+def test_editing_a_user_message_goes_on_from_there(page, script):
+    told(page, script, "First.")
+    told(page, script, "Second.")
+    page.locator(".row").nth(0).get_by_role("button", name="Edit").click()
+    expect(page.locator("#editor")).to_be_focused()
+    expect(page.locator("#editor")).to_have_value("Hi")
+    page.locator("#editor").fill("Hello?")
+    page.locator("#editor").press("Enter")
+    expect(page.locator(".row .body")).to_have_text(["Hello?", "Hello there."])
+    finished(page)
+    assert script.requests[-1]["messages"] == [{"role": "user", "content": "Hello?"}]
+    page.get_by_role("button", name="Undo").click()
+    expect(page.locator(".row .body")).to_have_text(["Hi", "First.", "Hi", "Second."])
+
+
+def test_editing_a_reply_happens_in_place_and_is_what_the_server_reads(page, script):
+    told(page, script, "First.")
+    told(page, script, "Second.")
+    page.locator(".row").nth(1).get_by_role("button", name="Edit").click()
+    page.locator("#editor").fill("My own\nwords.")
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator(".row .body").nth(1)).to_have_text("My own words.")
+    expect(page.locator(".row")).to_have_count(4)
+    say(page, "Next")
+    finished(page)
+    assert [m["content"] for m in script.requests[-1]["messages"]] == ["Hi", "My own\nwords.", "Hi", "Second.", "Next"]
+
+
+def test_delete_from_here_on_comes_back_with_undo_and_so_does_each_before_it(page, script):
+    told(page, script, "First.")
+    told(page, script, "Second.")
+    page.locator(".row").nth(3).get_by_role("button", name="Delete from here on").click()
+    expect(page.locator(".row")).to_have_count(3)
+    page.locator(".row").nth(1).get_by_role("button", name="Delete from here on").click()
+    expect(page.locator(".row")).to_have_count(1)
+    page.locator("#notice").get_by_role("button", name="Undo").click()
+    expect(page.locator(".row")).to_have_count(3)
+    page.locator("#notice").get_by_role("button", name="Undo").click()
+    expect(page.locator(".row .body")).to_have_text(["Hi", "First.", "Hi", "Second."])
+    expect(page.locator("#notice").get_by_role("button", name="Undo")).to_be_hidden()
+
+
+def test_copy_takes_the_text_as_it_was_written(context, page, script):
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    told(page, script, "**Bold** and <|python_start|>1+1<|python_end|><|output_start|>2<|output_end|>\n```py\nx = 1\n```\n")
+    last(page).get_by_role("button", name="Copy", exact=True).click()
+    expect(last(page).locator("[data-do=copy]")).to_have_class(re.compile("copied"))
+    expect(page.locator("#spoken")).to_contain_text("Copied.")
+    assert page.evaluate("navigator.clipboard.readText()") == "**Bold** and 1+1 = 2\n```py\nx = 1\n```\n"
+    last(page).get_by_role("button", name="Copy the code").click()
+    until_true(page, "navigator.clipboard.readText().then(text => text === 'x = 1')")
+
+
+def test_copy_works_without_the_clipboard_of_secure_pages(context, page, script):
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    told(page, script, "Plain http.")
+    page.evaluate("void (navigator.clipboard.writeText = () => Promise.reject(new Error('insecure')))")
+    last(page).get_by_role("button", name="Copy", exact=True).click()
+    until_true(page, "navigator.clipboard.readText().then(text => text === 'Plain http.')")
+
+
+# Markdown ---------------------------------------------------------------------------------------------------
+MARKDOWN = {
+    "paragraphs and line breaks": ("One\ntwo\n\nthree", "<p>One\ntwo</p><p>three</p>"),
+    "bold and italics": ("**b** *i* __b__ _i_ ***both*** ~~gone~~",
+    "<p><strong>b</strong> <em>i</em> <strong>b</strong> <em>i</em> "
+                         "<strong><em>both</em></strong> <s>gone</s></p>"),
+    "nested emphasis": ("**a *b* c** *d **e***", "<p><strong>a <em>b</em> c</strong> <em>d <strong>e</strong></em></p>"),
+    "no emphasis": ("2 * 3 * 4, 5*6*7, 2**3**4, snake_case_name, * a, **",
+    "<p>2 * 3 * 4, 5*6*7, 2**3**4, snake_case_name, * a, **</p>"),
+    "emphasis without spaces": ("这是**重点**吗", "<p>这是<strong>重点</strong>吗</p>"),
+    "escapes": (r"\*not\* \`code\` \# \\", r"<p>*not* `code` # \</p>"),
+    "inline code": ("`a*b*` ``x ` y`` ` ` `open", "<p><code>a*b*</code> <code>x ` y</code> <code> </code> `open</p>"),
+    "headings": ("# One\n## Two ##\n###### Six\n#no", "<h3>One</h3><h4>Two</h4><h6>Six</h6><p>#no</p>"),
+    "lists": ("- a\n- b\n  - c\n    - d\n- e\n\n3. x\n4. y", "<ul><li><p>a</p></li><li><p>b</p><ul><li><p>c</p><ul><li><p>d</p></li></ul></li></ul></li>"
+              "<li><p>e</p></li></ul><ol start=\"3\"><li><p>x</p></li><li><p>y</p></li></ol>"),
+    "loose lists with more in an item": ("1. a\n\n   more\n\n2. b\n   - c\n\nend",
+    "<ol start=\"1\"><li><p>a</p><p>more</p></li><li><p>b</p><ul><li><p>c</p></li></ul></li></ol>"
+                                         "<p>end</p>"),
+    "tabs in lists": ("- a\n\t- b", "<ul><li><p>a</p><ul><li><p>b</p></li></ul></li></ul>"),
+    "quotes": ("> a\n> b\n>\n> - c\n\nd", "<blockquote><p>a\nb</p><ul><li><p>c</p></li></ul></blockquote><p>d</p>"),
+    "rules": ("a\n\n---\n***\n\nb", "<p>a</p><hr><hr><p>b</p>"),
+    "tables": ("| a | b |\n|:--|--:|\n| 1 | **2** |\n| `3` |\n\nend",
+    '<table><thead><tr><th>a</th><th style="text-align: right;">b</th></tr></thead><tbody>'
+               '<tr><td>1</td><td style="text-align: right;"><strong>2</strong></td></tr><tr><td><code>3</code></td><td style="text-align: right;"></td></tr>'
+               '</tbody></table><p>end</p>'),
+    "links": ("[a](https://x.org/a_(b)) <https://x.org> https://x.org/y_z. (https://x.org) [m](mailto:a@b.c)",
+              "<p><a>a</a>https://x.org/a_(b) &lt;<a>https://x.org</a>https://x.org&gt; <a>https://x.org/y_z</a>https://x.org/y_z. "
+              "(<a>https://x.org</a>https://x.org) <a>m</a>mailto:a@b.c</p>"),
+    "brackets that are no links": ("[a] [b][c] a[0](x) ![", "<p>[a] [b][c] a[0](x) ![</p>"),
+    "images are links": ("![a cat](https://x.org/c.png)", "<p><a>a cat</a>https://x.org/c.png</p>"),
+    "tool calls": ("It is <|python_start|>12*34<|python_end|><|output_start|>408<|output_end|>.",
+                   "<p>It is [12*34=408].</p>"),
+    "a tool call with newlines in it": ("<|python_start|>1\n\n- 2<|python_end|><|output_start|>3<|output_end|>",
+    "<p>[1  - 2=3]</p>"),
+    "a tool call without its answer, and stray markers": ("a<|output_end|> <|python_start|>1/0<|python_end|> b",
+    "<p>a [1/0] b</p>"),
+    "html is text": ("a <b>b</b> &amp; <br> c", "<p>a &lt;b&gt;b&lt;/b&gt; &amp;amp; \n c</p>"),
+    "carriage returns": ("# a\r\n\r\n- b\r\n- c\r\n", "<h3>a</h3><ul><li><p>b</p></li><li><p>c</p></li></ul>"),
+}
+# What a reply shows, as short as it can be said: no wrappers, a link's address after it, a tool call as [asked=answered].
+SHORT = """function short(box) {
+    const copy = box.cloneNode(true)
+    for (const link of copy.querySelectorAll("a")) {
+        link.after(link.getAttribute("href"))
+        for (const name of link.getAttributeNames()) link.removeAttribute(name)
+    }
+    for (const tool of copy.querySelectorAll(".tool")) {
+        const parts = [...tool.children].filter(part => !part.hidden).map(part => part.textContent)
+        tool.replaceWith("[" + parts.join("=") + "]")
+    }
+    for (const table of copy.querySelectorAll(".table")) table.replaceWith(table.firstChild)
+    for (const cell of copy.querySelectorAll("th, td")) if (cell.style.textAlign === "left") cell.removeAttribute("style")
+    return copy.innerHTML
+}"""
+
+
+@pytest.mark.parametrize("name", MARKDOWN)
+def test_markdown_is_shown_as_models_mean_it(reader, name):
+    source, shown = MARKDOWN[name]
+    draw = f"source => {{ {SHORT}; const box = make('div'); drawMarkdown(box, source, false); return short(box) }}"
+    assert reader.evaluate(draw, source) == shown
+
+
+def test_code_is_shown_with_its_language_and_as_it_was_written(page, script):
+    code = "def f():\n\treturn '<b>' * 2  # " + "long " * 60 + "\n\n- no list, **no bold**"
+    told(page, script, f"Look:\n```python title\n{code}\n```\nDone.\n~~~\n```\n~~~")
+    blocks = last(page).locator(".code")
+    expect(blocks).to_have_count(2)
+    assert blocks.nth(0).locator("code").text_content() == code
+    expect(blocks.nth(0).locator(".bar span")).to_have_text("python")
+    assert blocks.nth(1).locator("code").text_content() == "```"
+    assert page.evaluate("document.querySelector('.code pre').scrollWidth > document.querySelector('.code pre').clientWidth")
+    assert page.evaluate("log.scrollWidth === log.clientWidth")
+
+
+def test_growing_text_ends_as_if_it_had_come_at_once(reader):
+    """Every sample, and shuffles of all their lines, letter by letter: what is settled early is settled rightly."""
+    wrong = reader.evaluate("""samples => {
+        let seed = 7
+        const random = n => (seed = seed * 48271 % 2147483647) % n
+        const lines = samples.flatMap(sample => sample.split("\\n")).concat("", "", "```", "    x", "| a | b |", "|--|--|")
+        for (let i = 0; i < 60; i++) samples.push(Array.from({ length: 12 }, () => lines[random(lines.length)]).join("\\n"))
+        return samples.filter(sample => {
+            const grown = make("div"), once = make("div")
+            for (let i = 1; i <= sample.length; i++) drawMarkdown(grown, sample.slice(0, i), true)
+            drawMarkdown(grown, sample, false)
+            drawMarkdown(once, sample, false)
+            return grown.innerHTML !== once.innerHTML
+        })
+    }""", [source for source, _ in MARKDOWN.values()] + ["para\n```a`b\nc", "para\n1. x\ny", "- a\n\n\n  b\n> c\nd"])
+    assert wrong == []
+
+
+def test_no_mixture_of_marks_breaks_the_page_or_loses_a_word(reader):
+    wrong = reader.evaluate(r"""() => {
+        let seed = 11
+        const random = n => (seed = seed * 48271 % 2147483647) % n
+        const marks = ["*", "**", "***", "_", "`", "``", "~~", "[", "![", "](https://x.org)", "](", "]", ")", "<|python_start|>", "<|python_end|>", "<|output_start|>",
+            "<|output_end|>", "https://x.org/a", "\\", "|", "\n", "\n\n", "- ", "> ", "# ", "1. ", "```", "<br>", " ", " "]
+        const wrong = []
+        for (let round = 0; round < 500; round++) {
+            const words = [], word = () => words[words.push("w" + words.length + ".") - 1]
+            const text = Array.from({ length: 24 }, () => random(3) ? marks[random(marks.length)] : word()).join("")
+            for (const open of [true, false]) {
+                const box = make("div")
+                try { drawMarkdown(box, text, open) } catch (error) { wrong.push([text, String(error)]) }
+                const lost = words.some(word => !(box.textContent + box.innerHTML).includes(word))
+                if (!open && lost && !/```|~~~/.test(text)) wrong.push([text, box.textContent])
+            }
+        }
+        return wrong.slice(0, 5)
+    }""")
+    assert wrong == []
+
+
+def test_half_written_markup_is_never_seen(reader):
+    source = ("Some **bold *and italic* text** and `code` with ~~old~~ words.\n\n## A heading\n\n"
+              "1. one\n   - **two**\n2. three\n\n```python\nx = 1\n```\n\n"
+              "| a | b |\n| --- | :-: |\n| 1 | **2** |\n\n> quoted __strongly__\n\n---\n\nIt is <|python_start|>1+1<|python_end|><|output_start|>2<|output_end|>!")
+    seen = reader.evaluate("""source => Array.from(source, (_, i) => {
+        const box = make("div")
+        drawMarkdown(box, source.slice(0, i + 1), true)
+        return box.textContent
+    })""", source)
+    assert [text for text in seen if re.search(r"[*`~#|>_]|---|<|^\d\.|python_|output_", text.replace("x = 1", ""))] == []
+
+
+def test_what_is_settled_is_not_drawn_again(page, script):
+    """A selection in an earlier paragraph, and a code block's scroll, live through the rest of the stream."""
+    more = threading.Event()
+    script.answer("First paragraph.\n\n", "```\n" + "wide " * 100 + "\n```\n", "\nNow", more, " and **then**\n\n- some\n- more\n")
+    say(page, "Hi")
+    expect(last(page).locator(".body")).to_contain_text("Now")
+    page.evaluate("""() => {
+        getSelection().selectAllChildren(document.querySelector(".text > p"))
+        document.querySelector(".code pre").scrollLeft = 100
+        window.kept = [...document.querySelectorAll(".text > *")]
+    }""")
+    more.set()
+    finished(page)
+    assert page.evaluate("getSelection().toString()") == "First paragraph."
+    assert page.evaluate("document.querySelector('.code pre').scrollLeft") == 100
+    assert page.evaluate("kept.every(node => node.isConnected)")
+
+
+HOSTILE = [
+    "<script>window.pwned = 1</script>", "<img src=x onerror='window.pwned = 1'>", "]]><svg onload=window.pwned=1>",
+    "<iframe srcdoc='<script>parent.pwned=1</script>'>",
+    "[a](javascript:window.pwned=1)", "[a]( javascript:window.pwned=1 )", "[a](JaVaScRiPt&colon;window.pwned=1)",
+    "[a](java\tscript:window.pwned=1)",
+    "[a](data:text/html,<script>1</script>)", "[a](vbscript:x)", "[a](//evil.example)", "[a](file:///etc/passwd)",
+    "![a](javascript:window.pwned=1)",
+    "[a](https://x.org\"onmouseover=\"window.pwned=1)", "<a href='javascript:window.pwned=1'>x</a>",
+    "```\"><img src=x onerror=window.pwned=1>\nx\n```",
+    "<|python_start|><img src=x onerror=window.pwned=1><|python_end|><|output_start|><script>window.pwned=1</script><|output_end|>",
+    "| <img src=x onerror=window.pwned=1> | b |\n|--|--|\n| <script>window.pwned=1</script> | c |",
+    "</article></main><h1>gone", "<style>*{display:none}</style>",
+    "https://x.org/<script>window.pwned=1</script>", "<https://x.org/\" onclick=\"window.pwned=1>", "\u202egnirts desrever",
+    "\x00\x1b[31m", "{{constructor.constructor('window.pwned=1')()}}",
+]
+
+
+def test_hostile_text_stays_text(page, script):
+    told(page, script, *[text + "\n\n" for text in HOSTILE])
+    for each in last(page).locator(".text a").all():
+        each.hover()
+    found = set(page.evaluate("""[...document.querySelectorAll(".text *")]
+        .map(node => [node.localName, ...node.getAttributeNames()].join(" "))"""))
+    assert {each for each in found if re.search(r"\bon|src|script|img|iframe|^style|^h[12]", each)} == set()
+    addresses = page.evaluate("[...document.querySelectorAll('.text a')].map(a => [a.href, a.rel, a.target])")
+    assert addresses and all(href.startswith(("https:", "http:", "mailto:")) and "noopener" in rel for href, rel, _ in addresses)
+    for text in HOSTILE[:4]:
+        expect(last(page).locator(".body")).to_contain_text(text)
+    say(page, HOSTILE[1])                                                   # in the user's message, the title and the list
+    finished(page)
+    page.evaluate("put({ ...conversation(), title: '<img src=x onerror=window.pwned=1>' })")
+    expect(page.locator("h1")).to_have_text("<img src=x onerror=window.pwned=1>")
+    assert page.evaluate("window.pwned") is None and page.faults == []
+
+
+ENDLESS = ["*a " * 5000, "**a" * 5000, "[" * 20000, "[a](" * 4000, "> " * 8000 + "x", "- " * 8000 + "x",
+    "`" * 20000 + "x" + "`" * 9, "*" * 20000 + "x",
+           " " * 20000 + "x", "# " + " " * 20000 + "x", "|" * 5000 + "\n" + "|-" * 5000 + "|", "```" + "a" * 20000 + "`",
+           "<|python_start|>" * 2000,
+           "https://x.org/" + ")" * 20000, "a_" * 10000, "\n" * 20000 + "x", "1. " * 6000 + "x", "\\" * 20000]
+
+
+@pytest.mark.parametrize("text", ENDLESS, ids=range(len(ENDLESS)))
+def test_endless_markup_neither_hangs_nor_overflows(reader, text):
+    drawn = reader.evaluate("""text => [true, false].map(open => {
+        const box = make("div")
+        drawMarkdown(box, text, open)
+        return box.childNodes.length
+    })""", text)
+    assert drawn[1] > 0
+
+
+def test_a_switch_shows_the_raw_text(page, script):
+    told(page, script, "**bold** <|python_start|>1+1<|python_end|><|output_start|>2<|output_end|>")
+    page.locator("#page > header").get_by_role("button", name="Settings").click()
+    page.get_by_label("Show the raw text").check()
+    page.keyboard.press("Escape")
+    expect(last(page).locator(".body")).to_have_text("**bold** <|python_start|>1+1<|python_end|><|output_start|>2<|output_end|>")
+    more = threading.Event()
+    script.answer("*raw", more, "* too")
+    say(page, "Hi")
+    expect(last(page).locator(".body")).to_have_text("*raw")
+    more.set()
+    expect(last(page).locator(".body")).to_have_text("*raw* too")
+
+
+# Tool calls -------------------------------------------------------------------------------------------------
+def test_a_tool_call_is_shown_as_what_it_is_and_goes_back_as_it_came(page, script):
+    more = [threading.Event() for _ in range(3)]
+    script.answer("So <|pyth", more[0], "on_start|>12", more[1], "*34<|python_end|><|output", more[2],
+        "_start|>408<|output_end|>.")
+    say(page, "Hi")
+    body = last(page).locator(".body")
+    expect(body).to_have_text("So")
+    more[0].set()
+    expect(body.locator(".tool .expression")).to_have_text("12")
+    expect(body.locator(".tool .result")).to_be_hidden()
+    more[1].set()
+    expect(body.locator(".tool .expression")).to_have_text("12*34")
+    expect(body).not_to_contain_text("<")
+    more[2].set()
+    expect(body.locator(".tool .result")).to_have_text("408")
+    finished(page)
+    assert "python" not in body.text_content() and "output" not in body.text_content()
+    say(page, "And?")
+    finished(page)
+    assert script.requests[-1]["messages"][1]["content"] == "So <|python_start|>12*34<|python_end|><|output_start|>408<|output_end|>."
+
+
+def test_markers_that_a_user_writes_are_the_users_text(page, script):
+    say(page, "What does <|python_start|>1<|python_end|> mean?")
+    expect(page.locator(".row .body").first).to_have_text("What does <|python_start|>1<|python_end|> mean?")
+
+
+# Conversations ----------------------------------------------------------------------------------------------
+def titles(page):
+    return page.locator("#list .open").all_text_contents()
+
+
+def test_conversations_are_kept_listed_renamed_and_deleted(page, script):
+    told(page, script, "Kept **reply**.")
+    page.locator("#page > header").get_by_role("button", name="New conversation").click()
+    say(page, "Another one")
+    finished(page)
+    assert titles(page) == ["Another one", "Hi"]
+    page.reload()
+    expect(page.locator(".row .body")).to_have_text(["Another one", "Hello there."])
+    page.locator("#list").get_by_role("button", name="Hi", exact=True).click()
+    expect(page.locator(".row .body strong")).to_have_text("reply")
+    page.locator("#list .current").get_by_role("button", name="Rename").click()
+    expect(page.locator("#rename")).to_be_focused()
+    page.locator("#rename").fill("Greeting")
+    page.locator("#rename").press("Enter")
+    expect(page.locator("h1")).to_have_text("Greeting")
+    assert titles(page) == ["Another one", "Greeting"] and page.title() == "Greeting – nanochat"
+    page.locator("#list .current").get_by_role("button", name="Delete").click()
+    expect(page.locator("#list .open")).to_have_count(1)
+    expect(page.locator(".row")).to_have_count(0)
+    page.get_by_role("button", name="Undo").click()
+    expect(page.locator("h1")).to_have_text("Greeting")
+    expect(page.locator(".row")).to_have_count(2)
+    page.reload()
+    assert titles(page) == ["Another one", "Greeting"]
+
+
+def test_a_page_closed_in_mid_reply_has_kept_what_had_come(page, script):
+    script.answer("As far as", threading.Event())
+    say(page, "Hi")
+    expect(last(page).locator(".body")).to_have_text("As far as")
+    page.reload()
+    expect(last(page).locator(".body")).to_have_text("As far as")
+    expect(last(page).locator(".failed")).to_contain_text("The connection ended before the reply did")
+    page.get_by_role("button", name="Retry").click()
+    expect(last(page).locator(".body")).to_have_text("Hello there.")
+
+
+def test_two_tabs_see_each_other_and_overwrite_nothing(context, page, script):
+    told(page, script, "First.")
+    other = open_page(context, script)
+    expect(other.locator("#list .open")).to_have_text(["Hi"])
+    other.locator("#list .open").click()
+    say(other, "From the other tab")
+    finished(other)
+    expect(page.locator(".row")).to_have_count(4)                            # one conversation, one after the other: they follow
+    more = [threading.Event(), threading.Event()]
+    script.answer("A", more[0], "A")
+    say(page, "Left")
+    expect(last(page).locator(".body")).to_have_text("A")
+    script.answer("B", more[1], "B")
+    say(other, "Right")                                                      # both at once: one becomes a copy
+    expect(last(other).locator(".body")).to_have_text("B")
+    more[0].set()
+    more[1].set()
+    finished(page)
+    finished(other)
+    fresh = open_page(context, script)
+    kept = fresh.evaluate("[...state.conversations.values()].map(it => it.messages.map(m => m.content).slice(4).join()).sort()")
+    assert kept == ["Left,AA", "Left,Right,BB"]
+    assert page.faults == other.faults == []
+
+
+FULL = "Storage.prototype.setItem = () => { throw new DOMException('full', 'QuotaExceededError') }"
+FORBIDDEN = """for (const name of ["localStorage", "sessionStorage"])
+    Object.defineProperty(window, name, { get() { throw new DOMException("forbidden", "SecurityError") } })"""
+
+
+@pytest.mark.parametrize("trouble", [FULL, FORBIDDEN], ids=["full", "forbidden"])
+def test_a_full_or_forbidden_storage_is_said_and_survived(context, script, trouble):
+    context.add_init_script(trouble)
+    page = open_page(context, script)
+    told(page, script, "Fine.")
+    expect(page.locator("#notice")).to_contain_text("This browser keeps no more")
+    page.locator("#notice").get_by_role("button", name="Dismiss").click()
+    told(page, script, "Still **fine**.")
+    expect(page.locator(".row .body")).to_have_text(["Hi", "Fine.", "Hi", "Still fine."])
+    expect(page.locator("#notice")).to_be_hidden()                           # once is enough
+    assert len(titles(page)) == 1
+    say(page, "/temperature 0.5")
+    say(page, "Hi")
+    finished(page)
+    assert script.requests[-1]["temperature"] == 0.5 and page.faults == []
+
+
+def test_broken_entries_in_the_storage_are_passed_over(context, page, script):
+    told(page, script, "Good.")
+    page.evaluate("""() => {
+        const odd = messages => "r " + JSON.stringify({ id: "z", title: "", messages })
+        const broken = ["", "x", "r {", "r null", "r []", 'r {"id":1}', odd([null]), odd([{ role: "system", content: "x" }])]
+        broken.forEach((text, i) => localStorage.setItem("nanochat.conversation." + i, text))
+        localStorage.setItem("nanochat.settings", "{broken")
+    }""")
+    page.reload()
+    assert titles(page) == ["Hi"]
+    expect(page.locator(".row")).to_have_count(2)
+    assert page.faults == []
+
+
+def test_export_and_import_bring_everything_back(context, page, script):
+    told(page, script, "<|python_start|>1+1<|python_end|><|output_start|>2<|output_end|> é🙂")
+    page.locator("#page > header").get_by_role("button", name="New conversation").click()
+    say(page, "Second")
+    finished(page)
+    with page.expect_download() as one:
+        page.locator("#list .current").get_by_role("button", name="Export").click()
+    assert one.value.suggested_filename == "nanochat-second.json"
+    [alone] = json.loads(Path(one.value.path()).read_text())["conversations"]
+    assert [m["content"] for m in alone["messages"]] == ["Second", "Hello there."]
+    with page.expect_download() as every:
+        page.get_by_role("button", name="Export all").click()
+    saved = Path(every.value.path()).read_bytes()
+    spoken = "[...state.conversations.values()].map(it => [it.title, it.changed, it.messages.map(m => [m.role, m.content])]).sort()"
+    before = page.evaluate(spoken)
+    page.evaluate("localStorage.clear()")
+    page.goto("about:blank")
+    page.goto(script.url)
+    assert page.evaluate(spoken) == []
+    upload(page, saved)
+    expect(page.locator("#notice")).to_contain_text("2 imported.")
+    assert page.evaluate(spoken) == before
+    upload(page, saved)
+    expect(page.locator("#notice")).to_contain_text("0 imported, 2 already here.")
+    page.reload()
+    assert page.evaluate(spoken) == before and page.faults == []
+
+
+def test_an_import_with_odd_names_harms_nothing(page, script):
+    odd = [{"id": name, "title": name, "messages": [{"role": "user", "content": "x"}]} for name in ('a"] b', "__proto__",
+        "<b>", "", "\\")]
+    upload(page, {"conversations": odd})
+    expect(page.locator("#notice")).to_contain_text("5 imported.")
+    page.locator("#list").get_by_role("button", name='a"] b').focus()
+    page.keyboard.press("Enter")
+    expect(page.locator(".row")).to_have_count(1)
+    page.locator("#list").get_by_role("button", name='a"] b').focus()
+    page.evaluate("put({ ...conversation(), title: 'Changed' })")
+    expect(page.locator("h1")).to_have_text("Changed")
+    page.reload()
+    expect(page.locator("#list li")).to_have_count(5)
+    assert page.faults == []
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"conversations": [{"id": "x"}]}', *(
+    json.dumps({"conversations": [{"id": "x", "title": "", "messages": [message]}]}) for message in (
+        {"role": "tool", "content": "x"}, {"role": "user", "content": ["x"]}, {"role": "user"}, None))])
+def test_a_file_that_is_no_export_is_refused_whole(page, script, text):
+    upload(page, text.encode(), "odd.json")
+    expect(page.locator("#notice")).to_contain_text("odd.json is not a file of exported conversations.")
+    assert page.evaluate("state.conversations.size") == 0
+
+
+def test_the_focus_in_the_list_outlives_a_reply_that_ends(page, script):
+    more = threading.Event()
+    script.answer("Part", more)
+    say(page, "Hi")
+    expect(last(page).locator(".body")).to_have_text("Part")
+    page.locator("#list").get_by_role("button", name="Export").focus()
+    more.set()
+    finished(page)
+    expect(page.locator("#list").get_by_role("button", name="Export")).to_be_focused()
+
+
+def test_a_typed_title_is_not_lost_to_a_reply_that_ends(page, script):
+    more = threading.Event()
+    script.answer("Part", more)
+    say(page, "Hi")
+    expect(last(page).locator(".body")).to_have_text("Part")
+    page.locator("#list").get_by_role("button", name="Rename").click()
+    page.locator("#rename").fill("My ti")
+    more.set()
+    finished(page)
+    page.keyboard.type("tle")
+    page.keyboard.press("Enter")
+    expect(page.locator("h1")).to_have_text("My title")
+    page.locator("#list").get_by_role("button", name="Rename").click()
+    page.locator("#rename").fill("Not this")
+    page.keyboard.press("Escape")
+    expect(page.locator("#rename")).to_have_count(0)
+    expect(page.locator("h1")).to_have_text("My title")
+
+
+# Settings and commands --------------------------------------------------------------------------------------
+def test_defaults_and_limits_come_from_the_server_and_settings_reach_it(page, script):
+    script.config = {**PAGE_CONFIG, "sampling": {"temperature": {"default": 0.6, "low": 0.0, "high": 1.5}, "top_k": {"default": 40,
+        "low": 0, "high": 100},
+                                            "max_tokens": {"default": 99, "low": 1, "high": 1000}}}
+    page.reload()
+    page.locator("#page > header").get_by_role("button", name="Settings").click()
+    sheet = page.locator("#settings")
+    expect(sheet).to_contain_text("0 to 1.5, the server's default is 0.6")
+    expect(sheet.locator("#top_k")).to_have_attribute("max", "100")
+    sheet.locator("#temperature").fill("1.25")
+    sheet.locator("#top_k").fill("1000")                                     # beyond the limit: marked, not taken
+    expect(sheet.locator("#top_k")).to_have_attribute("aria-invalid", "true")
+    sheet.get_by_label("Longest reply").fill("250")
+    sheet.locator("#system").fill("Be brief.")
+    page.keyboard.press("Escape")
+    expect(page.locator("#dials")).to_have_text("temperature 1.25 · top-k 40 · up to 250 tokens · system prompt")
+    say(page, "Hi")
+    finished(page)
+    assert script.requests == [{"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}],
+                                "temperature": 1.25, "top_k": 40, "max_tokens": 250}]
+    page.reload()
+    expect(page.locator("#dials")).to_contain_text("temperature 1.25")
+
+
+@pytest.mark.parametrize("command, said, sent", [
+    ("/temperature 0.2", "Temperature is now 0.2.", {"temperature": 0.2}),
+    ("/TopK 7", "Top-k is now 7.", {"top_k": 7}),
+    ("/maxtokens 1000", "Longest reply is now 1000.", {"max_tokens": 1000}),
+    ("/temperature", "Temperature is 0.8 (0 to 2, the server's default is 0.8).", {"temperature": 0.8}),
+    ("/system You are a pirate.", "The system prompt is set.", {}),
+])
+def test_commands_change_what_they_say(page, script, command, said, sent):
+    say(page, command + " " if command == "/temperature" else command)
+    expect(page.locator("#notice")).to_contain_text(said)
+    expect(page.locator("#box")).to_have_value("")
+    assert script.requests == []
+    say(page, "Hi")
+    finished(page)
+    assert sent.items() <= script.requests[0].items()
+    assert [m["content"] for m in script.requests[0]["messages"]] == (["You are a pirate."] if "system" in command else []) + ["Hi"]
+
+
+@pytest.mark.parametrize("command, word", [
+    ("/foo bar", "There is no command /foo"), ("/constructor", "There is no command /constructor"), ("/",
+        "There is no command /"),
+    ("/temperature 3", "from 0 to 2, not 3"), ("/temperature hot", "not hot"), ("/topk 1.5", "whole number"), ("/maxtokens 0",
+        "from 1 to 4096")])
+def test_what_is_no_command_is_said_kept_and_not_sent(page, script, command, word):
+    page.locator("#box").fill(command)
+    page.keyboard.press("Escape")                                            # closes the menu where there is one
+    page.keyboard.press("Enter")
+    expect(page.locator("#notice")).to_contain_text(word)
+    expect(page.locator("#box")).to_have_value(command)
+    expect(page.locator(".row")).to_have_count(0)
+    assert script.requests == []
+
+
+def test_commands_are_offered_while_typing_and_chosen_by_keyboard(page, script):
+    page.keyboard.type("/")
+    expect(page.locator("#commands li")).to_have_count(6)
+    page.keyboard.type("t")
+    expect(page.locator("#commands li")).to_have_count(2)
+    page.keyboard.press("ArrowDown")
+    expect(page.locator("#commands [aria-selected=true]")).to_contain_text("/topk")
+    expect(page.locator("#box")).to_have_attribute("aria-activedescendant", "command-topk")
+    page.keyboard.press("Tab")
+    expect(page.locator("#box")).to_have_value("/topk ")
+    page.keyboard.type("3")
+    page.keyboard.press("Enter")
+    expect(page.locator("#notice")).to_contain_text("Top-k is now 3.")
+    page.keyboard.type("/h")
+    page.keyboard.press("Enter")
+    expect(page.locator("#help")).to_be_visible()
+
+
+def test_clear_empties_the_conversation_and_can_be_undone(page, script):
+    told(page, script, "First.")
+    say(page, "/clear")
+    expect(page.locator(".row")).to_have_count(0)
+    page.get_by_role("button", name="Undo").click()
+    expect(page.locator(".row")).to_have_count(2)
+
+
+def test_a_message_may_begin_with_a_slash_after_a_space(page, script):
+    say(page, " /etc is a folder")
+    finished(page)
+    assert script.requests[0]["messages"][0]["content"] == "/etc is a folder"
+
+
+# What is going on -------------------------------------------------------------------------------------------
+def test_the_page_says_what_is_going_on(page, script):
+    expect(page.locator("#model")).to_have_text("d20, sft, step 650 · cuda × 4")
+    more = threading.Event()
+    script.answer(*["one "] * 5, 0.1, *["two "] * 5, more, headers={"X-Prompt-Tokens": "1200", "X-Dropped-Messages": "3"})
+    say(page, "Hi")
+    expect(page.locator("#speed")).to_have_text(re.compile(r"[\d.]+ tokens/s · 10 tokens · GPU 0"))
+    expect(page.locator("#context")).to_contain_text("context 1,210 of 2,048")
+    expect(page.locator("#context")).to_be_visible()
+    expect(page.locator(".dropped")).to_have_text("The 3 oldest messages no longer fit and were left out")
+    more.set()
+    finished(page)
+    expect(last(page).locator(".info")).to_have_text(re.compile(r"[\d.]+ tokens/s · 10 tokens · GPU 0"))
+    expect(page.locator("#speed")).to_be_hidden()
+    page.reload()
+    expect(page.locator("#context")).to_contain_text("context 1,210 of 2,048")
+    expect(page.locator(".dropped")).to_be_visible()
+
+
+def test_the_demo_model_says_that_it_is_one(page, script):
+    script.config = {**PAGE_CONFIG, "demo": True, "model": "demo"}
+    page.reload()
+    expect(page.locator("#empty")).to_contain_text("demo model: ")
+    expect(page.locator("#empty")).to_contain_text("-g")
+    expect(page.locator("#model")).to_contain_text("demo model")
+
+
+def test_the_page_waits_for_a_model_that_is_loading_and_then_asks_no_more(page, script):
+    script.config, script.health = {**PAGE_CONFIG, "model": None}, {**script.health, "ready": False}
+    looks = []
+    page.on("request", lambda request: looks.append(request.url) if request.url.endswith("health") else None)
+    page.reload()
+    expect(page.locator("#model")).to_have_text("The model is loading…")
+    script.config, script.health = PAGE_CONFIG, {**script.health, "ready": True}
+    expect(page.locator("#model")).to_have_text("d20, sft, step 650 · cuda × 4")
+    page.wait_for_timeout(100)
+    assert 1 <= len(looks) <= 3
+
+
+@pytest.mark.parametrize("block", ["{}", "", "{nonsense", "null", '{"model": null}'])
+def test_the_page_works_without_its_config(page, script, block):
+    script.raw_config = block
+    page.reload()
+    say(page, "Hi")
+    expect(last(page).locator(".body")).to_have_text("Hello there.")
+    assert {**script.requests[0], "messages": 0} == {"messages": 0, "temperature": 0.8, "top_k": 50, "max_tokens": 512}
+    assert page.faults == []
+
+
+def test_what_would_be_refused_for_its_length_is_said_or_left_out(page, script):
+    script.config = {**PAGE_CONFIG, "limits": {"messages": 6, "message": 100, "conversation": 250}}
+    page.reload()
+    page.locator("#box").fill("x" * 101)
+    page.locator("#box").press("Enter")
+    expect(page.locator("#notice")).to_contain_text("The message has 101 characters; at most 100 can be sent.")
+    assert script.requests == []
+    page.locator("#box").fill("")
+    told(page, script, "y" * 90 + "🙂" + "z" * 99)                            # a reply may be longer than a message
+    for text in ("aaaa", "bbbb", "cccc"):
+        say(page, text)
+        finished(page)
+    for request in script.requests:
+        assert len(request["messages"]) <= 6 and sum(len(m["content"]) for m in request["messages"]) <= 250
+        assert all(len(m["content"]) <= 100 for m in request["messages"])
+        assert [m["role"] for m in request["messages"]] == ["user", "assistant"] * (len(request["messages"]) // 2) + ["user"]
+        request["messages"][0]["content"].encode()                           # no half of a surrogate pair
+    assert script.requests[-1]["messages"][-1]["content"] == "cccc"
+    expect(last(page).locator(".dropped")).to_have_text("The 2 oldest messages no longer fit and were left out")
+
+
+# Comfort ----------------------------------------------------------------------------------------------------
+def test_light_and_dark_follow_the_system_or_the_switch(chromium, script):
+    for scheme, other in (("light", "dark"), ("dark", "light")):
+        context = chromium.new_context(color_scheme=scheme)
+        page = open_page(context, script)
+        colour = "getComputedStyle(document.body).backgroundColor"
+        dark = {"light": False, "dark": True}
+
+        def is_dark():
+            return sum(map(int, re.findall(r"\d+", page.evaluate(colour))[:3])) < 384
+        assert is_dark() == dark[scheme]
+        page.locator("#page > header").get_by_role("button", name="Settings").click()
+        page.get_by_label("Appearance").select_option(other.capitalize())
+        until_true(page, f"document.documentElement.dataset.theme === '{other}'")
+        assert is_dark() == dark[other]
+        page.reload()
+        until_true(page, f"document.documentElement.dataset.theme === '{other}'")
+        assert is_dark() == dark[other]
+        context.close()
+
+
+def test_contrast_is_enough_in_both_themes():
+    """WCAG AA: 4.5 for text, 3 for the edges of controls; computed from the page's own colours."""
+    page = (HERE / "ui.html").read_text()
+    colours = dict(re.findall(r"--([\w-]+): light-dark\((#\w{6}, #\w{6})\)", page))
+    assert len(colours) >= 12
+
+    def luminance(colour):
+        parts = [int(colour[i:i + 2], 16) / 255 for i in (1, 3, 5)]
+        return sum(weight * (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4) for weight, c in zip((0.2126,
+            0.7152, 0.0722), parts))
+
+    grounds = "paper side raised bubble code".split()
+    pairs = [(front, back, 4.5) for front in ("ink", "soft", "accent") for back in grounds]
+    pairs += [("error", back, 4.5) for back in ("error-paper", "paper", "raised")] + [("on-accent", "accent", 4.5)]
+    pairs += [(front, back, 3) for front in ("edge", "accent") for back in ("paper", "raised", "side")]
+    low = []
+    for front, back, least in pairs:
+        for theme in (0, 1):
+            bright, dim = sorted((luminance(colours[name].split(", ")[theme]) for name in (front, back)), reverse=True)
+            ratio = (bright + 0.05) / (dim + 0.05)
+            low += [(front, back, "light dark".split()[theme], round(ratio, 2))] if ratio < least else []
+    assert low == []
+
+
+PHONE = dict(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True, device_scale_factor=2)
+
+
+def test_a_phone_shows_all_of_it_without_zoom_or_sideways_scrolling(chromium, script):
+    context = chromium.new_context(**PHONE)
+    page = open_page(context, script)
+    expect(page.locator("#side")).to_be_hidden()
+    told(page, script, "| a | b | c |\n|--|--|--|\n| " + "word " * 9 + "| " + "word " * 9 + "| " + "x" * 60,
+         " |\n\n```\n" + "y" * 200 + "\n```\n" + "z" * 200)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.evaluate("log.scrollWidth <= log.clientWidth")
+    clipped = page.evaluate("""[...rows.querySelectorAll(".row, .body, .table, pre")]
+        .filter(e => e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).overflowX !== "auto").map(e => e.className)""")
+    assert clipped == [], "what is too wide scrolls by itself"
+    page.locator("#side-button").tap()
+    expect(page.locator("#side")).to_be_visible()
+    page.locator("#list .open").tap()
+    expect(page.locator("#side")).to_be_hidden()
+    page.locator("#page > header").get_by_role("button", name="Settings").tap()
+    sizes = page.evaluate("[...document.querySelectorAll('textarea, input[type=number]')].map(e => parseFloat(getComputedStyle(e).fontSize))")
+    assert min(sizes) >= 16, "a smaller field makes phones zoom in on focus"
+    page.get_by_role("button", name="Close").tap()
+    small = page.evaluate("""[...document.querySelectorAll("button")].filter(b => b.checkVisibility())
+        .map(b => [b.ariaLabel || b.textContent, b.getBoundingClientRect()])
+        .filter(([, box]) => Math.min(box.width, box.height) < 24).map(([name]) => name)""")
+    assert small == [], "WCAG 2.2 asks for targets of 24 px"
+    last(page).get_by_role("button", name="Delete from here on").tap()
+    expect(page.locator(".row")).to_have_count(1)
+    expect(page.locator("#box")).not_to_be_focused()                         # that would call up the keyboard
+    box = page.locator("#composer").bounding_box()
+    assert box["y"] + box["height"] <= 844
+    meta = page.locator("meta[name=viewport]").get_attribute("content")
+    assert "viewport-fit=cover" in meta and "interactive-widget=resizes-content" in meta
+    assert "user-scalable" not in meta and "maximum-scale" not in meta
+    assert page.faults == []
+    context.close()
+
+
+def test_enter_sends_shift_enter_breaks_the_line_and_an_input_method_keeps_its_enter(page, script):
+    page.keyboard.type("one")
+    page.keyboard.press("Shift+Enter")
+    page.keyboard.type("two")
+    expect(page.locator("#box")).to_have_value("one\ntwo")
+    tall = page.locator("#box").bounding_box()["height"]
+    for how in ("new KeyboardEvent('keydown', { key: 'Enter', isComposing: true, bubbles: true, cancelable: true })",
+                "Object.defineProperty(new KeyboardEvent('keydown', { key: 'Enter', bubbles: true, cancelable: true }), 'keyCode', { value: 229 })"):
+        assert page.evaluate(f"box.dispatchEvent({how})"), "the event was swallowed"
+    assert script.requests == [] and page.evaluate("state.draft") == "one\ntwo"
+    page.keyboard.press("Enter")
+    finished(page)
+    assert script.requests[0]["messages"][0]["content"] == "one\ntwo"
+    assert page.locator("#box").bounding_box()["height"] < tall, "the input grows and shrinks"
+    expect(page.locator("#box")).to_be_focused()
+
+
+def test_an_input_method_in_earnest_does_not_send(context, page, script):
+    """Through the browser's own input method events, as far as the debugging protocol can play them."""
+    tool = context.new_cdp_session(page)
+    tool.send("Input.imeSetComposition", {"text": "に", "selectionStart": 1, "selectionEnd": 1})
+    expect(page.locator("#box")).to_have_value("に")
+    tool.send("Input.dispatchKeyEvent", {"type": "rawKeyDown", "key": "Process", "code": "Enter", "windowsVirtualKeyCode": 229})
+    tool.send("Input.insertText", {"text": "日本"})
+    expect(page.locator("#box")).to_have_value("日本")
+    assert script.requests == []
+
+
+def test_the_help_sheet_lists_every_key_and_command(page):
+    page.keyboard.press("Control+/")
+    sheet = page.locator("#help")
+    expect(sheet).to_be_visible()
+    for name in page.evaluate("Object.keys(COMMANDS)"):
+        expect(sheet).to_contain_text("/" + name)
+    assert sheet.locator("#help-keys dt").count() == page.evaluate("KEYS.length") >= 8
+    page.keyboard.press("Escape")
+    expect(sheet).to_be_hidden()
+    expect(page.locator("#box")).to_be_focused()
+
+
+def test_the_view_follows_only_when_it_is_at_the_end(page, script):
+    more = [threading.Event(), threading.Event()]
+    script.answer(*["line\n\n"] * 60, more[0], *["more\n\n"] * 30, more[1], "The end.")
+    say(page, "Hi")
+    bottom = "log.scrollHeight - log.clientHeight - log.scrollTop < 2"
+    expect(last(page).locator(".text > p")).to_have_count(60)
+    until_true(page, bottom)
+    expect(page.locator("#down")).to_be_hidden()
+    page.locator("#log").hover()
+    page.mouse.wheel(0, -300)
+    expect(page.locator("#down")).to_be_visible()
+    top = page.evaluate("log.scrollTop")
+    more[0].set()
+    expect(last(page).locator(".text > p")).to_have_count(90)
+    assert page.evaluate("log.scrollTop") == top
+    page.locator("#down").click()
+    until_true(page, bottom)
+    more[1].set()
+    expect(last(page)).to_contain_text("The end.")
+    finished(page)
+    until_true(page, bottom)
+    expect(page.locator("#down")).to_be_hidden()
+
+
+def test_a_long_conversation_opens_at_its_end(page, script):
+    filled(page, 200, '`Message ${i} ` + "and some words ".repeat(i * 7 % 90)')
+    page.reload()
+    expect(page.locator(".row")).to_have_count(200)
+    for _ in range(3):
+        until_true(page, "log.scrollHeight - log.clientHeight - log.scrollTop < 2")
+        page.wait_for_timeout(100)
+    expect(last(page)).to_be_in_viewport()
+    expect(page.locator("#down")).to_be_hidden()
+    assert not page.evaluate("rows.querySelector('.body').checkVisibility({ contentVisibilityAuto: true })"), "far rows are not drawn"
+    page.locator("#log").focus()
+    page.keyboard.press("Home")
+    expect(page.locator(".row").first).to_be_in_viewport()
+    page.get_by_role("button", name="Go to the end").click()
+    for _ in range(3):
+        until_true(page, "log.scrollHeight - log.clientHeight - log.scrollTop < 2")
+        page.wait_for_timeout(100)
+    expect(last(page)).to_be_in_viewport()
+
+
+def test_drafts_survive_a_reload_and_belong_to_their_conversation(page, script):
+    told(page, script, "First.")
+    page.locator("#box").fill("for the first")
+    page.locator("#page > header").get_by_role("button", name="New conversation").click()
+    expect(page.locator("#box")).to_have_value("")
+    page.keyboard.type("for the new one")
+    page.reload()
+    expect(page.locator("#box")).to_have_value("for the new one")
+    page.locator("#list .open").click()
+    expect(page.locator("#box")).to_have_value("for the first")
+    page.keyboard.press("Enter")
+    finished(page)
+    page.reload()
+    expect(page.locator("#box")).to_have_value("")
+
+
+def test_focus_is_where_one_would_type(page, script):
+    expect(page.locator("#box")).to_be_focused()
+    told(page, script, "First.")
+    expect(page.locator("#box")).to_be_focused()
+    page.locator(".row").first.get_by_role("button", name="Edit").click()
+    expect(page.locator("#editor")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(page.locator("#box")).to_be_focused()
+    page.keyboard.press("ArrowUp")
+    expect(page.locator("#editor")).to_be_focused()
+    page.keyboard.press("Escape")
+    last(page).get_by_role("button", name="Regenerate").click()
+    finished(page)
+    expect(page.locator("#box")).to_be_focused()
+    page.locator("h1").click()
+    page.keyboard.press("/")
+    expect(page.locator("#box")).to_be_focused()
+
+
+def test_screen_readers_hear_sentences_and_not_tokens(context, script):
+    page = context.new_page()
+    page.clock.install()
+    page.goto(script.url)
+    more = [threading.Event(), threading.Event()]
+    script.answer("The **sky**", " is", " blue", more[0], ". It", " looks", more[1], " deep.")
+    say(page, "Hi")
+    page.clock.run_for(2500)
+    expect(last(page).locator(".body")).to_have_text("The sky is blue")
+    expect(page.locator("#spoken")).to_have_text("")
+    more[0].set()
+    expect(page.locator("#go")).to_be_enabled()
+    until_true(page, "state.replies.get(state.current).text.endsWith('looks')")
+    page.clock.run_for(2500)
+    expect(page.locator("#spoken p")).to_have_text(["The sky is blue."])
+    more[1].set()
+    page.clock.resume()
+    expect(page.locator("#spoken p")).to_have_text(["The sky is blue.", "It looks deep."])
+    assert page.locator("#spoken").get_attribute("aria-live") == "polite"
+    assert page.evaluate("[log, rows].every(e => !e.closest('[aria-live], [role=log]'))")
+
+
+def test_reduced_motion_is_respected(page, script):
+    gate = threading.Event()
+    script.answer("x", before=gate)
+    say(page, "Hi")
+    expect(page.locator(".waiting")).to_be_visible()
+    assert page.evaluate("document.getAnimations().length") == 0
+    gate.set()
+
+
+# By keyboard alone, and for everyone ------------------------------------------------------------------------
+def tab_to(page, name, within=""):
+    """Presses Tab until the focus is on the control with this label, as someone without a mouse does."""
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        if page.evaluate("""([name, within]) => {
+            const it = document.activeElement
+            return (it.ariaLabel || it.textContent) === name && (!within || it.closest(within) !== null)
+        }""", [name, within]):
+            return
+    raise AssertionError(f"Tab never reaches {name}")
+
+
+def test_every_action_can_be_done_by_keyboard_alone(context, page, script):
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    keys = page.keyboard
+    keys.type("Hello")
+    keys.press("Enter")
+    finished(page)
+    rows = page.locator(".row")
+    keys.press("ArrowUp")                                                    # edit the last message
+    keys.type(", you")
+    keys.press("Enter")
+    finished(page)
+    expect(rows.first.locator(".body")).to_have_text("Hello, you")
+    tab_to(page, "Undo")
+    keys.press("Enter")
+    expect(rows.first.locator(".body")).to_have_text("Hello")
+    for name in ("Regenerate", "Copy"):
+        page.locator("#log").focus()
+        tab_to(page, name, ".assistant")
+        keys.press("Enter")
+        finished(page)
+    until_true(page, "navigator.clipboard.readText().then(text => text === 'Hello there.')")
+    page.locator("#log").focus()
+    tab_to(page, "Edit", ".assistant")
+    keys.press("Enter")
+    expect(page.locator("#editor")).to_be_focused()
+    keys.press("Control+a")
+    keys.type("Mine")
+    keys.press("Control+Enter")
+    expect(rows.last.locator(".body")).to_have_text("Mine")
+    page.locator("#log").focus()
+    tab_to(page, "Delete from here on", ".assistant")
+    keys.press("Enter")
+    expect(rows).to_have_count(1)
+    page.locator("#log").focus()
+    keys.press("Control+z")
+    expect(rows).to_have_count(2)
+    script.answer("long", threading.Event())
+    page.locator("#box").focus()
+    keys.type("More")
+    keys.press("Enter")
+    expect(rows.last.locator(".body")).to_have_text("long")
+    keys.press("Escape")
+    expect(rows.last.locator(".stopped")).to_be_visible()
+    keys.press("Control+Shift+O")
+    expect(rows).to_have_count(0)
+    keys.press("Control+Shift+L")
+    expect(page.locator("#side")).to_be_hidden()
+    keys.press("Control+Shift+L")
+    tab_to(page, "Rename")
+    keys.press("Enter")
+    expect(page.locator("#rename")).to_be_focused()
+    keys.press("Control+a")
+    keys.type("Renamed")
+    keys.press("Enter")
+    expect(page.locator("#list .open")).to_have_text("Renamed")
+    tab_to(page, "Renamed")
+    keys.press("Enter")
+    expect(rows).to_have_count(4)
+    with page.expect_download():
+        tab_to(page, "Export all")
+        keys.press("Enter")
+    with page.expect_file_chooser():
+        page.locator("#list .open").focus()
+        tab_to(page, "Import")
+        keys.press("Enter")
+    keys.press("Control+,")
+    expect(page.locator("#settings")).to_be_visible()
+    tab_to(page, "Close")
+    keys.press("Enter")
+    expect(page.locator("#settings")).to_be_hidden()
+    page.locator("#list .open").focus()
+    tab_to(page, "Delete", "#list")
+    keys.press("Enter")
+    expect(page.locator("#list .open")).to_have_count(0)
+    assert page.faults == []
+
+
+@pytest.fixture(scope="session")
+def axe(tmp_path_factory) -> str:
+    """The script of axe-core, from npm."""
+    folder = tmp_path_factory.mktemp("axe")
+    run_quietly(debian("npm"), "install", "--silent", "--prefix", folder, "axe-core")
+    return (folder / "node_modules" / "axe-core" / "axe.min.js").read_text()
+
+
+@pytest.mark.parametrize("size", [{}, PHONE], ids=["desk", "phone"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(chromium, script, axe, scheme, size):
+    context = chromium.new_context(color_scheme=scheme, reduced_motion="reduce", **size)
+    page = open_page(context, script)
+    found = []
+
+    def look(where):
+        page.wait_for_timeout(60)
+        run = "axe.run().then(result => result.violations.map(v => [v.id, v.help, ...v.nodes.map(n => n.html.slice(0, 120))]))"
+        for each in page.evaluate(axe + "; " + run):
+            found.append((where, *each))
+
+    look("empty")
+    told(page, script, "# A heading\n\n**Bold** `code` [link](https://x.org)\n\n" + "wide " * 80 + "\n\n```py\n" + "y = 1 " * 60,
+         "\n```\n\n| a | b |\n|--|--|\n| 1 | 2 |\n\n> quote\n\n- list\n\n"
+         "<|python_start|>1+1<|python_end|><|output_start|>2<|output_end|>", headers={"X-Prompt-Tokens": "900",
+         "X-Dropped-Messages": "2"})
+    look("a reply")
+    script.answer("so far", threading.Event())
+    say(page, "Hi")
+    expect(last(page).locator(".body")).to_have_text("so far")
+    look("streaming")
+    page.keyboard.press("Escape")
+    told(page, script, "cut", done=False)
+    look("an error")
+    page.locator("#box").fill("/")
+    look("commands")
+    page.locator("#box").fill("")
+    page.keyboard.press("ArrowUp")
+    look("editing")
+    page.keyboard.press("Escape")
+    page.evaluate("ACTIONS.deleteFrom(rows.lastElementChild)")
+    look("undo")
+    for name in ("settings", "help"):
+        page.evaluate(f"ACTIONS.{name}()")
+        look(name)
+        page.keyboard.press("Escape")
+    page.evaluate("update({ side: true, renaming: state.current })")
+    look("the list")
+    context.close()
+    assert found == []
+
+
+# Safe -------------------------------------------------------------------------------------------------------
+def test_nothing_is_loaded_from_elsewhere_and_the_policy_is_never_touched(context, page, script):
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.reload()
+    told(page, script, "![a](https://x.org/a.png) [b](https://x.org) <img src=https://x.org/c.png>\n```css\n@import 'https://x.org'\n```")
+    page.locator("#page > header").get_by_role("button", name="Settings").click()
+    expect(page.locator("#settings")).to_be_visible()
+    page.keyboard.press("Escape")
+    with page.expect_download():
+        page.get_by_role("button", name="Export all").click()
+    assert all(url.startswith((script.url, "data:", "blob:" + script.url)) for url in asked), asked
+    assert page.faults == []
+
+
+def test_the_policy_stops_what_the_page_never_does(page):
+    """The stand-in's policy is in force: without this, the test above would prove nothing."""
+    page.evaluate("document.body.append(Object.assign(document.createElement('script'), { textContent: 'window.pwned = 1' }))")
+    assert page.evaluate("window.pwned") is None
+    assert any("CSP" in fault for fault in page.faults)
+
+
+def test_the_source_keeps_its_own_rules():
+    source = (HERE / "ui.html").read_text()
+    assert source.count("<script>") == source.count('<script type="application/json" id="config">{}</script>') == 1
+    markup, elsewhere = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write", r"javascript:|\son\w+=\"|src=\"|@import|url\("
+    assert not re.search(rf"{markup}|{elsewhere}|\beval\(|new Function", source)
+    assert set(re.findall(r"https?://[\w.]+", source)) <= {"http://www.w3.org"}, "a name space, not an address to load from"
+    assert max(map(len, source.splitlines())) <= 150
+
+
+# Fast -------------------------------------------------------------------------------------------------------
+def test_the_cost_of_a_token_stays_flat(page, script):
+    """Counted, not timed: nodes touched per rendered frame, in a 200-message conversation with a 4,000-token reply."""
+    filled(page, 200, r'"Message **" + i + "**\n\n- a\n- b\n\n```\nx\n```"')
+    page.evaluate("""() => {
+        window.counts = []
+        window.read = 0
+        const count = { records: 0, elsewhere: 0 }
+        new MutationObserver(records => {
+            count.records += records.length
+            const older = r => rows.contains(r.target) && !rows.lastElementChild.contains(r.target) && r.target !== rows
+            count.elsewhere += records.filter(older).length
+        }).observe(document.body, { subtree: true, childList: true, characterData: true, attributes: true })
+        const wholeRender = render
+        const wholeBlocks = blocks
+        blocks = (lines, depth = 0, open) => {
+            window.read += depth ? 0 : lines.length
+            return wholeBlocks(lines, depth, open)
+        }
+        render = () => {
+            wholeRender()
+            counts.push({ ...count, read: window.read })
+            count.records = count.elsewhere = window.read = 0
+        }
+    }""")
+    tokens = [f"word{i} " if i % 25 else f"\n\n{'- item' if i % 75 else '### Part'} {i} **bold** `code`\n\n" for i in range(4000)]
+    steps = [step for i in range(0, 4000, 20) for step in (b"".join(map(encode, tokens[i:i + 20])), 0.01)]
+    script.answer(*steps)
+    say(page, "Go")
+    until_true(page, "state.conversations.get(state.current).messages.length === 202")
+    finished(page)
+    counts = page.evaluate("counts")[5:-3]
+    assert 20 < len(counts) <= 400, "at most one render per frame, and not one per token"
+    assert sum(each["elsewhere"] for each in counts) == 0, "the 200 older messages are not touched"
+    third = len(counts) // 3
+    for what in ("records", "read"):
+        early, late = (sum(each[what] for each in part) / third for part in (counts[:third], counts[-third:]))
+        assert late <= 1.5 * early + 5, f"{what} per frame grow from {early} to {late}"
+
+
+def test_typing_in_a_long_conversation_touches_only_the_input(page):
+    filled(page, 200, '"Message " + i')
+    page.evaluate("""() => {
+        window.touched = 0
+        const watcher = new MutationObserver(records => { touched += records.length })
+        watcher.observe(log, { subtree: true, childList: true, characterData: true, attributes: true })
+    }""")
+    page.locator("#box").press_sequentially("a sentence of some words")
+    assert page.evaluate("touched") == 0
+
+
+def test_events_that_come_at_once_are_drawn_at_once(page, script):
+    page.evaluate("() => { window.frames_drawn = 0; render = (whole => () => { frames_drawn++; whole() })(render) }")
+    script.answer(b"".join(encode(f"t{i} ") for i in range(500)))
+    say(page, "Hi")
+    finished(page)
+    assert page.evaluate("frames_drawn") < 40
+
+
+# ------------------------------------------------------------------------------------------------------------
 # The command line
 
 
@@ -2483,11 +4122,41 @@ def measure_load(clients: int, workers=4, tokens=50, seconds=20.0) -> str:
             f"{1000 * percentile(first, 0.99):.0f} | {len(refused)} |")  # fmt: skip
 
 
+def measure_page() -> None:
+    """Prints the browser's time per token of a 4,000-token reply, in a new conversation and in one of 200 messages."""
+    debian("chromium")
+    server = Server(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    words = [f"word{i} " if i % 25 else f"\n\n{'- item' if i % 75 else '### Part'} {i} **bold** `code`\n\n" for i in range(4000)]
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"])
+        for messages in (0, 200) * 3:
+            script = server.script = Script()
+            script.url = f"http://127.0.0.1:{server.server_port}/"
+            context = browser.new_context(viewport={"width": 1280, "height": 800})
+            page = open_page(context, script)
+            filled(page, messages, "`Message **${i}**\\n\\n- a\\n- b\\n\\n` + 'Some more words. '.repeat(8)")
+            session = context.new_cdp_session(page)
+            session.send("Performance.enable")
+            before = {item["name"]: item["value"] for item in session.send("Performance.getMetrics")["metrics"]}
+            script.answer(*[step for i in range(0, 4000, 4) for step in (b"".join(map(encode, words[i : i + 4])), 0.004)])
+            say(page, "Go")
+            while page.evaluate("busy()"):
+                page.wait_for_timeout(250)
+            after = {item["name"]: item["value"] for item in session.send("Performance.getMetrics")["metrics"]}
+            spent = {name: round((after[name] - before[name]) * 1e6 / 4000) for name in ("ScriptDuration", "LayoutDuration")}
+            print(f"after {messages} messages, microseconds per token: {spent}", flush=True)
+            context.close()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--soak", type=float, metavar="MINUTES")
     parser.add_argument("--load", action="store_true")
+    parser.add_argument("--page", action="store_true")
     args = parser.parse_args()
+    if args.page:
+        measure_page()
     if args.load:
         print("| clients, for 4 workers | replies/min | time to first token p50, ms | p99 | refused with 503 |")
         print("| --- | --- | --- | --- | --- |")
