@@ -1543,6 +1543,13 @@ def test_openai_stream_with_and_without_usage():
         assert app.pool.available == 1
 
 
+def test_openai_streams_end_in_done_and_failed_ones_do_not():
+    for say, ending in ((["Hi", END], b"data: [DONE]\n\n"), (["Hi", RuntimeError()], b'"code": null}}\n\n')):
+        app = make_app(ScriptedEngine(*say))
+        with Client(app).post("/v1/chat/completions", json={"messages": HELLO, "stream": True}) as response:
+            assert response.content_type == "text/event-stream; charset=utf-8" and response.get_data().endswith(ending)
+
+
 def test_openai_finish_reason_is_length_when_a_limit_cut_the_reply():
     with openai_client("Hi") as (client, _, _):
         assert complete(client).choices[0].finish_reason == "length"
@@ -1868,6 +1875,15 @@ def test_no_body_and_no_header_gives_a_500_or_another_shape(data, length, header
 def test_the_deltas_of_any_tokens_joined_are_the_whole_decoding(raw, texts):
     tokens = list(raw) + [token for text in texts for token in TOKENIZER.encode_reply(text)]
     assert "".join(TOKENIZER.deltas(tokens)) == TOKENIZER.decode(tokens)
+
+
+@FUZZ
+@given(st.lists(st.text("abc", max_size=4), max_size=12), st.lists(st.text("abc", min_size=1, max_size=4), max_size=4))
+def test_a_stop_sequence_ends_any_text_at_its_first_place_however_the_text_is_cut(texts, stops):
+    reply, whole = chat_web.Reply("", 1, 1, 0, 0.0, set()), "".join(texts)
+    cuts = [whole.index(stop) for stop in stops if stop in whole]
+    assert "".join(reply.until(tuple(stops), iter(texts))) == whole[: min(cuts, default=None)]
+    assert reply.stopped == bool(cuts)
 
 
 NUMBER = st.integers(0, 10**12).map(str) | st.floats(0, 1e9, allow_nan=False).map(lambda x: f"{x:.3f}") | st.just("007")
