@@ -9,11 +9,15 @@ Letters in the shape comments:
     C channels (n_embd)    H query heads    K key/value heads    D channels of one head (C / H)
 """
 
+import argparse
 import ast
+import json
 import math
 import operator
 import os.path
 import re
+import statistics
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -406,3 +410,129 @@ class Engine:
             x = self.model.hidden(torch.tensor([chunk], device=self.model.device), self.cache)
             self.read += chunk
         return self.model.logits(x[0, -1])
+
+
+# ------------------------------------------------------------------------------------------------------------
+# python engine.py: how fast this machine runs a model, and how much of its memory bandwidth that takes
+
+
+def step_bytes(model: GPT, length: int) -> int:
+    """What one decode step must read: every matrix, and the cache rows in reach. Of a table it reads one row."""
+    tables = ("transformer.wte.", "value_embeds.", "bigram_embed.")
+    matrices = sum(t.nbytes for name, t in model.weights.items() if not name.startswith(tables))
+    c = model.config
+    rows = sum(min(length, length if window is None else window + 1) for window in c.windows)
+    return matrices + 2 * rows * c.n_kv_head * c.head_dim * model.weights["lm_head.weight"].element_size()
+
+
+def seconds(work: Callable[[], object], device: torch.device, times: int = 5) -> float:
+    """The median time of some work, after a warm-up."""
+    spent = []
+    for _ in range(times + 1):
+        started = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        spent.append(time.perf_counter() - started)
+    return statistics.median(spent[1:])
+
+
+def bandwidth(device: torch.device) -> float:
+    """Bytes per second that this machine reads from memory, by summing half a gigabyte."""
+    numbers = torch.ones(2**27, device=device)
+    return numbers.nbytes / seconds(numbers.sum, device)
+
+
+def random_model(depth: int, device: torch.device, dtype: torch.dtype, expected_shapes: Callable, era) -> GPT:
+    """The newest architecture at nanochat's sizes for a depth, with random weights."""
+    C = -(-depth * 64 // 128) * 128
+    H, S, V = C // 128, 2048, 32768
+    sizes = {"R": V, "C": C, "F": 4 * C, "L": depth, "N": C, "K": H, "B": 5 * V, "G": era.gate_columns}
+    shapes = expected_shapes(era, sizes)
+    weights = {
+        name: torch.randn(shape, device=device, dtype=dtype if len(shape) > 1 else torch.float32) * 0.02
+        for name, shape in shapes.items()
+    }
+    windows = tuple(S if i % 4 == 3 or i == depth - 1 else era.short_window(S) for i in range(depth))
+    return GPT(Config(S, V, H, H, C, windows), weights)
+
+
+class NoTokenizer:
+    """For a model without text: no token is special."""
+
+    special = dict.fromkeys(("<|python_start|>", "<|python_end|>", "<|assistant_end|>", "<|bos|>"), -1)
+
+
+def measure(engine: Engine) -> dict:
+    """Tokens per second, and the share of the bandwidth that decoding reaches. Prints as it goes."""
+    model, context, vocabulary = engine.model, engine.context, engine.model.config.vocab_size
+    report: dict = {"dtype": str(model.dtype), "device": str(model.device), "prefill": {}, "turns": []}
+
+    def prompt(length: int, seed: int) -> list[int]:
+        numbers = torch.randint(vocabulary, (length,), generator=torch.Generator().manual_seed(seed))
+        return numbers.tolist()
+
+    for length in (length for length in (64, 256, 1024) if length < context):
+        fresh = iter(range(length, 2 * length))  # another prompt each time, so that nothing is remembered
+        spent = seconds(lambda: next(engine.generate(prompt(length, next(fresh)), 1)), model.device)  # noqa: B023
+        report["prefill"][length] = round(length / spent)
+        print(f"prefill of {length} tokens: {length / spent:.0f} tokens/s", flush=True)
+
+    length = min(256, context // 2)
+    written = min(64, (context - length) // 8)
+    reply = engine.generate(prompt(length, 1), written * 7, temperature=0.8, top_k=50)
+    next(reply)
+    spent = seconds(lambda: [next(reply) for _ in range(written)], model.device) / written
+    read = bandwidth(model.device)
+    share = step_bytes(model, length + 3 * written) / spent / read
+    report |= {
+        "decode": round(1 / spent, 1),
+        "step_bytes": step_bytes(model, length),
+        "bandwidth": round(read),
+        "share": round(share, 3),
+    }
+    print(f"decode after {length} tokens: {1 / spent:.1f} tokens/s; a step reads {report['step_bytes'] / 1e6:.0f} MB, "
+          f"which is {share:.0%} of the {read / 1e9:.1f} GB/s that memory gives", flush=True)  # fmt: skip
+
+    conversation: list[int] = []
+    turn = context // 32
+    for number in range(1, 11):
+        conversation += prompt(turn, number)
+        started = time.perf_counter()
+        reply = engine.generate(conversation, turn)
+        conversation.append(next(reply))
+        report["turns"].append(round(time.perf_counter() - started, 4))
+        conversation += reply
+    print("time to first token, turns 1 to 10:", *(f"{1000 * spent:.0f}" for spent in report["turns"]), "ms")
+    return report
+
+
+def main() -> None:
+    if __package__:
+        from . import chat_web, checkpoint
+    else:
+        import chat_web
+        import checkpoint
+
+    parser = argparse.ArgumentParser(description="Times a model. The other flags are chat_web.py's.")
+    parser.add_argument("--depth", type=int, help="a random model of this depth instead of a checkpoint")
+    own, rest = parser.parse_known_args()
+    flags = chat_web.parse_args(rest)
+    device, dtype = chat_web.pick_devices(flags, torch)[0], getattr(torch, flags.dtype)
+    started = time.perf_counter()
+    if own.depth:
+        newest = checkpoint.ERAS[0]
+        engine = Engine(
+            random_model(own.depth, device, dtype, checkpoint.expected_shapes, newest), NoTokenizer
+        )
+    else:
+        found, _ = chat_web.pick_checkpoint(flags, checkpoint)
+        engine = checkpoint.read(found, dtype).engine(device)
+    loaded = time.perf_counter() - started
+    memory = sum(t.nbytes for t in engine.model.weights.values()) + engine.cache.keys.nbytes * 2
+    print(f"loaded in {loaded:.1f} s, {memory / 1e6:.0f} MB of weights and cache on {device}", flush=True)
+    print(json.dumps({"load_seconds": round(loaded, 2), "memory_bytes": memory} | measure(engine)))
+
+
+if __name__ == "__main__":
+    main()
