@@ -458,7 +458,7 @@ def random_model(depth: int, device: torch.device, dtype: torch.dtype, expected_
 
 
 class NoTokenizer:
-    """For a model without text: no token is special."""
+    """No token is special: a reply goes on for as long as it is timed."""
 
     special = dict.fromkeys(("<|python_start|>", "<|python_end|>", "<|assistant_end|>", "<|bos|>"), -1)
 
@@ -522,12 +522,11 @@ def main() -> None:
     started = time.perf_counter()
     if own.depth:
         newest = checkpoint.ERAS[0]
-        engine = Engine(
-            random_model(own.depth, device, dtype, checkpoint.expected_shapes, newest), NoTokenizer
-        )
+        model = random_model(own.depth, device, dtype, checkpoint.expected_shapes, newest)
     else:
         found, _ = chat_web.pick_checkpoint(flags, checkpoint)
-        engine = checkpoint.read(found, dtype).engine(device)
+        model = checkpoint.read(found, dtype).engine(device).model
+    engine = Engine(model, NoTokenizer)
     loaded = time.perf_counter() - started
     memory = sum(t.nbytes for t in engine.model.weights.values()) + engine.cache.keys.nbytes * 2
     print(f"loaded in {loaded:.1f} s, {memory / 1e6:.0f} MB of weights and cache on {device}", flush=True)

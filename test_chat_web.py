@@ -3828,6 +3828,16 @@ def test_a_signal_lets_running_replies_end_and_exits_with_0(base, number):
             connect(port).close()
 
 
+def test_the_benchmark_ends_in_one_json_document(base):
+    write_pair(base / "chatsft_checkpoints" / "d4", meta=change(sequence_len=256))
+    done = run(HERE / "engine.py", "-d", "float32", "--device-type", "cpu")
+    report = json.loads(done.stdout.splitlines()[-1])
+    layers = sum(tensor.numel() for name, tensor in random_weights("R2").items() if ".h." in name)
+    rows = 4 * 128  # keys in reach after 128 tokens: the short window has as many
+    assert report["step_bytes"] == 4 * (layers + V * 48 + 24 + 2 * 4 + 2) + 4 * 2 * rows * 24
+    assert len(report["turns"]) == 10 and report["decode"] > 0 and report["prefill"]["64"] > 0
+
+
 def test_a_second_signal_ends_at_once(base):
     write_pair(base / "chatsft_checkpoints" / "d4", meta=change(sequence_len=8192))
     with started(HERE / "chat_web.py") as (process, port, _), connect(port) as sock:
