@@ -3828,6 +3828,55 @@ def test_a_signal_lets_running_replies_end_and_exits_with_0(base, number):
             connect(port).close()
 
 
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """The server as a newcomer starts it, who has no model: the port, and what was printed."""
+    environment = {name: value for name, value in os.environ.items() if name != "NANOCHAT_BASE_DIR"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "environ", environment)
+        home = tmp_path_factory.mktemp("home")
+        with started(HERE / "chat_web.py", cwd=home, HOME=str(home)) as (_, port, lines):
+            yield port, lines
+
+
+def talks(port, *questions) -> list[str]:
+    """The replies of one conversation, greedy."""
+    conversation = []
+    for question in questions:
+        conversation.append({"role": "user", "content": question})
+        raw = ask(port, {"messages": conversation, "temperature": 0})
+        assert events(raw)[-1] == {"done": True}
+        conversation.append({"role": "assistant", "content": text_of(raw)})
+    return [message["content"] for message in conversation[1::2]]
+
+
+def test_a_newcomer_without_a_model_gets_the_demo_and_is_told(demo):
+    _, lines = demo
+    assert any("demo model" in line and "-g" in line and "NANOCHAT_BASE_DIR" in line for line in lines)
+
+
+def test_the_demo_model_calculates_with_its_tool_and_goes_on_from_it(demo):
+    port, _ = demo
+    product, threefold = talks(port, "What is 12*34?", "and times 3?")
+    assert "<|python_start|>12*34<|python_end|><|output_start|>408<|output_end|>" in product
+    assert "<|output_start|>1224<|output_end|>" in threefold and "1224" in threefold.rpartition("<|output_end|>")[2]
+
+
+def test_the_demo_model_remembers_what_it_was_told(demo):
+    port, _ = demo
+    assert "Anna" in talks(port, "My name is Anna.", "What is 7+8?", "What is my name?")[-1]
+
+
+def test_in_the_browser_the_demo_model_says_what_it_is_and_answers(demo, context):
+    page = context.new_page()
+    page.goto(f"http://127.0.0.1:{demo[0]}/")
+    expect(page.locator("body")).to_contain_text("demo model")
+    say(page, "What is 12*34?")
+    expect(last(page).locator(".body")).to_contain_text("408")
+    finished(page)
+    assert "<|python_start|>" not in last(page).inner_text()
+
+
 def test_the_benchmark_ends_in_one_json_document(base):
     write_pair(base / "chatsft_checkpoints" / "d4", meta=change(sequence_len=256))
     done = run(HERE / "engine.py", "-d", "float32", "--device-type", "cpu")
@@ -3836,6 +3885,33 @@ def test_the_benchmark_ends_in_one_json_document(base):
     rows = 4 * 128  # keys in reach after 128 tokens: the short window has as many
     assert report["step_bytes"] == 4 * (layers + V * 48 + 24 + 2 * 4 + 2) + 4 * 2 * rows * 24
     assert len(report["turns"]) == 10 and report["decode"] > 0 and report["prefill"]["64"] > 0
+
+
+def test_a_server_out_of_file_descriptors_recovers(base):
+    write_pair(base / "chatsft_checkpoints" / "d4")
+    poor = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (60, 60)); import chat_web; chat_web.main()"
+    with started("-c", poor) as (process, port, _):
+        idle = [connect(port) for _ in range(150)]
+        until(lambda: footprint(process.pid)["descriptors"] >= 60)
+        for sock in idle:
+            sock.close()
+        assert json.loads(fetch(port, "/health"))["ready"]
+        assert events(ask(port, body("Hello", max_tokens=3)))[-1] == {"done": True}
+        process.send_signal(signal.SIGTERM)
+        assert "Traceback" not in process.communicate(timeout=30)[1]
+
+
+def test_idle_connections_of_one_address_leave_others_an_answer():
+    app = make_app(ScriptedEngine("ok", END))
+    with serving(app) as port, contextlib.ExitStack() as stack:
+        before = threading.active_count()
+        for _ in range(400):
+            sock = stack.enter_context(socket.create_connection(("127.0.0.1", port), 20))
+            sock.setblocking(False)
+        assert threading.active_count() <= before + chat_web.MAX_CONNECTIONS
+        with socket.create_connection(("127.0.0.1", port), 20, ("127.0.0.2", 0)) as neighbour:
+            neighbour.sendall(request_bytes(body()))
+            assert b'"done"' in read_all(neighbour)
 
 
 def test_a_second_signal_ends_at_once(base):
@@ -4095,6 +4171,12 @@ def test_the_systemd_unit_is_valid(tmp_path):
 
 # ------------------------------------------------------------------------------------------------------------
 # The documents
+
+
+def test_the_documents_name_only_tests_that_exist():
+    named = {name for file in HERE.rglob("*.md") if ".venv" not in file.parts for name in re.findall(r"`(test_\w+\*?)`", file.read_text())}
+    source = Path(__file__).read_text()
+    assert len(named) > 15 and all(f"def {name.rstrip('*')}" in source for name in named)
 
 
 def test_the_readme_names_every_flag_endpoint_and_limit():
