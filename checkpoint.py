@@ -52,7 +52,7 @@ class Found:
         kinds = {folder: source for source, folders in SOURCES.items() for folder in folders}
         kind = kinds.get(self.model.parent.parent.name)
         step = int(self.model.stem.removeprefix("model_"))
-        return ", ".join([self.model.resolve().parent.name, *([kind] if kind else []), f"step {step}"])
+        return ", ".join([self.model.parent.resolve().name, *([kind] if kind else []), f"step {step}"])
 
 
 def base_dir() -> Path:
@@ -79,9 +79,7 @@ def find(base: Path, source: str, tag: str | None = None, step: int | None = Non
     except OSError as error:
         raise SystemExit(f"{error.filename}: {error.strerror}") from None
     if not steps:
-        held = (
-            f"only {', '.join(lonely)} without its meta_*.json" if lonely else f"it holds {listing(folder)}"
-        )
+        held = f"only {', '.join(lonely)} without a meta" if lonely else f"it holds {listing(folder)}"
         raise SystemExit(f"no model_NNNNNN.pt with its meta_NNNNNN.json in {folder}: {held}")
     if step is not None and step not in steps:
         raise SystemExit(f"no step {step} in {folder}: it holds {numbers(steps)}; pass one of them with -s")
@@ -99,21 +97,15 @@ def pick_folder(base: Path, source: str, tag: str | None, notes: list[str]) -> P
         return path
     folders = [folder for name in SOURCES[source] for folder in subfolders(base / name)]
     if tag:
-        named = [folder for folder in folders if folder.name == tag] or (
-            [Path(tag)] if Path(tag).is_dir() else []
-        )
-        if not named:
-            others = ", ".join(folder.name for folder in folders) or "none"
-            raise SystemExit(
-                f"no tag {tag} in {base / SOURCES[source][0]}: there are {others}; pass -g TAG or -g PATH"
-            )
-        return named[0]
+        here = [Path(tag)] if Path(tag).is_dir() else []
+        for named in [folder for folder in folders if folder.name == tag] + here:
+            return named
+        others = ", ".join(folder.name for folder in folders) or "none"
+        searched = base / SOURCES[source][0]
+        raise SystemExit(f"no tag {tag} in {searched}: there are {others}; pass -g TAG or -g PATH")
     complete = [folder for folder in folders if pairs(folder)[0]]
-    notes += [
-        f"{folder} holds no complete checkpoint and is skipped"
-        for folder in folders
-        if folder not in complete
-    ]
+    skipped = [folder for folder in folders if folder not in complete]
+    notes += [f"{folder} holds no complete checkpoint and is skipped" for folder in skipped]
     if not complete:
         raise SystemExit(nothing_found(base, source))
     return max(complete, key=depth_then_age)
@@ -128,7 +120,7 @@ def depth_then_age(folder: Path) -> tuple[int, float]:
 def nothing_found(base: Path, source: str) -> str:
     searched = base / SOURCES[source][0]
     others = [
-        name for name, folders in SOURCES.items() if any((base / folder).is_dir() for folder in folders)
+        name for name, folders in SOURCES.items() if any(subfolders(base / folder) for folder in folders)
     ]
     hint = f"pass -i {' or -i '.join(others)}, or " if others and source not in others else ""
     held = f"holds {listing(base)}" if base.is_dir() else "does not exist"
@@ -160,7 +152,9 @@ def pairs(folder: Path) -> tuple[dict[int, tuple[Path, Path]], list[str]]:
 
 def find_tokenizer(folder: Path) -> Path:
     """tokenizer.pkl beside the model, in a folder beside it, or where nanochat's base directory has it."""
-    places = folder, folder / "tokenizer", folder.resolve().parent.parent / "tokenizer"
+    # A tag folder may be a link to another disk: its base directory is where the link lies, or where it leads to.
+    bases = folder.absolute().parent.parent, folder.resolve().parent.parent
+    places = dict.fromkeys((folder, folder / "tokenizer", *(base / "tokenizer" for base in bases)))
     for place in places:
         if (place / "tokenizer.pkl").is_file():
             return place / "tokenizer.pkl"
@@ -478,7 +472,7 @@ def read_meta(path: Path) -> dict:
 
 def read_base_meta(found: Found) -> dict:
     """The newest meta of the base model with the same tag, if the folders lie as nanochat has them; else {}."""
-    folder = found.model.resolve().parent
+    folder = found.model.absolute().parent
     sibling = folder.parent.parent / "base_checkpoints" / folder.name
     if folder.parent.name not in (*SOURCES["sft"], *SOURCES["rl"]) or not sibling.is_dir():
         return {}  # mid checkpoints are all older than the question this answers

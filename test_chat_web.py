@@ -709,6 +709,19 @@ def test_a_path_may_be_a_tag_folder_in_a_base_directory(base, monkeypatch):
     assert found.tokenizer == base / "tokenizer" / "tokenizer.pkl" and found.name == "d4, rl, step 1"
 
 
+def test_links_are_followed_as_disks_and_download_caches_have_them(base, tmp_path):
+    write_pair(tmp_path / "big-disk" / "models" / "d4")
+    (base / "chatsft_checkpoints").mkdir()
+    (base / "chatsft_checkpoints" / "d4").symlink_to(tmp_path / "big-disk" / "models" / "d4")
+    assert find("sft").tokenizer == base / "tokenizer" / "tokenizer.pkl" and find("sft").name == "d4, sft, step 1"
+    snapshot, blobs = tmp_path / "cache" / "snapshot", tmp_path / "cache" / "blobs"
+    write_tokenizer(snapshot)
+    write_pair(blobs)
+    for blob in blobs.iterdir():
+        (snapshot / blob.name).symlink_to(blob)
+    assert checkpoint.read(find("sft", str(snapshot)), FLOAT32).name == "snapshot, step 1"
+
+
 def test_what_is_not_found_is_told_with_where_what_was_there_and_what_to_pass(base, monkeypatch):
     write_pair(base / "base_checkpoints" / "d4", 7)
     sentence = refusal(find, "sft")
