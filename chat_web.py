@@ -386,22 +386,20 @@ class ChatServer:
         try:
             response = self.dispatch(request)
         except HTTPException as error:
-            response = error.get_response(environ)
-            response.data, response.mimetype = refusal(request.path, error), "application/json"
+            response = refusal(request, error)
         except ReplyFailed as failure:  # of one that was not streamed
-            error = InternalServerError(str(failure))
-            response = Response(refusal(request.path, error), error.code, mimetype="application/json")
+            response = refusal(request, InternalServerError(str(failure)))
         except ClientGone:
             response = Response(status=499)  # nobody reads it; the number is nginx's, for the log
         except Exception:  # werkzeug would take an OSError of ours for a client that left, and say nothing
             log.exception("a fault of the server's own")
-            error = InternalServerError("a fault of the server's own, which its log describes")
-            response = Response(refusal(request.path, error), error.code, mimetype="application/json")
+            response = refusal(
+                request, InternalServerError("a fault of the server's own; its log says which")
+            )
         response.headers.extend(CORS)
         if "X-Prompt-Tokens" not in response.headers:  # a reply's line is written at its end
-            log.info(
-                "%s %s %d", client(environ), ascii(f"{request.method} {request.path}"), response.status_code
-            )
+            line = ascii(f"{request.method} {request.path}")
+            log.info("%s %s %d", client(environ), line, response.status_code)
         return response(environ, start_response)
 
     def dispatch(self, request: Request) -> Response:
@@ -437,9 +435,8 @@ class ChatServer:
         lease = Lease(self.pool, self.pool.take(address, held, lambda: self.check(sock)))
         with contextlib.ExitStack() as undo:
             undo.callback(lease.end)
-            reply = Reply(
-                address, len(chat.messages), len(prompt), lease.worker.gpu_id, started, self.tokenizer.stops
-            )
+            gpu, stops = lease.worker.gpu_id, self.tokenizer.stops
+            reply = Reply(address, len(chat.messages), len(prompt), gpu, started, stops)
             headers = {"X-Dropped-Messages": dropped, "X-Prompt-Tokens": len(prompt)}
             pieces = self.pieces(chat, prompt, lease, reply, sock)
             if chat.streamed:
@@ -544,15 +541,11 @@ class ChatServer:
         """The one model there is, in OpenAI's list or by its id."""
         if not self.ready:
             raise busy("there is no model yet")
-        model = {
-            "id": model_id(self.name),
-            "object": "model",
-            "created": self.created,
-            "owned_by": "nanochat",
-        }
+        name = model_id(self.name)
+        model = {"id": name, "object": "model", "created": self.created, "owned_by": "nanochat"}
         asked = request.path.removeprefix("/v1/models").removeprefix("/")
-        if asked not in ("", model["id"]):
-            raise NotFound(f"there is no such model; there is {model['id']}")
+        if asked not in ("", name):
+            raise NotFound(f"there is no such model; there is {name}")
         return json_response(model if asked else {"object": "list", "data": [model]})
 
     def close(self, seconds: float) -> None:
@@ -637,12 +630,14 @@ def client(environ: dict) -> str:
     return environ.get("REMOTE_ADDR", "-")
 
 
-def refusal(path: str, error: HTTPException) -> str:
-    """An error's JSON, in the shape of the protocol that its path belongs to."""
-    if not path.startswith("/v1/"):
-        return json.dumps({"detail": error.description})
+def refusal(request: Request, error: HTTPException) -> Response:
+    """An error as JSON, in the shape of the protocol that its path belongs to, with the headers that it brings."""
+    response = error.get_response(request.environ)
     kind = "invalid_request_error" if error.code < 500 else "server_error"
-    return json.dumps(openai_error(error.description, kind))
+    ours, openais = {"detail": error.description}, openai_error(error.description, kind)
+    response.data = json.dumps(openais if request.path.startswith("/v1/") else ours)
+    response.mimetype = "application/json"
+    return response
 
 
 # ------------------------------------------------------------------------------------------------------------
