@@ -3759,9 +3759,13 @@ def test_a_bad_host_ends_in_one_sentence():
 
 @contextlib.contextmanager
 def started(*command, cwd=HERE, **env):
-    """The server as a user starts it, on a free port; yields the process, the port and what it printed so far."""
+    """The server as a user starts it, on a free port; yields the process, the port and what it printed so far.
+
+    More words are environment variables, None for one that is not to be there.
+    """
     argv = [sys.executable, *map(str, command), "--host", "127.0.0.1", "-p", "0", "--device-type", "cpu"]
-    process = subprocess.Popen(argv, cwd=cwd, env=os.environ | env, text=True,
+    env = {name: value for name, value in (os.environ | env).items() if value is not None}
+    process = subprocess.Popen(argv, cwd=cwd, env=env, text=True,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
     try:
         lines = []
@@ -3842,12 +3846,9 @@ def test_a_signal_lets_running_replies_end_and_exits_with_0(base, number):
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     """The server as a newcomer starts it, who has no model: the port, and what was printed."""
-    environment = {name: value for name, value in os.environ.items() if name != "NANOCHAT_BASE_DIR"}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "environ", environment)
-        home = tmp_path_factory.mktemp("home")
-        with started(HERE / "chat_web.py", cwd=home, HOME=str(home)) as (_, port, lines):
-            yield port, lines
+    home = tmp_path_factory.mktemp("home")
+    with started(HERE / "chat_web.py", cwd=home, HOME=str(home), NANOCHAT_BASE_DIR=None) as (_, port, lines):
+        yield port, lines
 
 
 def talks(port, *questions) -> list[str]:
