@@ -996,7 +996,9 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=1024)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise SystemExit(f"port {port} is in use by another program; stop that one, or pass another -p")
+            raise SystemExit(
+                f"port {port} is in use by another program; stop that one, or pass another -p"
+            ) from None
         raise SystemExit(f"cannot listen on {host} port {port}: {error.strerror or error}") from None
 
 
@@ -1083,7 +1085,7 @@ def load(settings: Settings, app: ChatServer) -> None:
         f"context {engine.context} tokens, {time.monotonic() - started:.1f} s",
         flush=True,
     )
-    app.open(f"demo model: {model.name}" if demo else model.name, model.tokenizer, demo)
+    app.open(model.name, model.tokenizer, demo)
 
 
 def pick_checkpoint(settings: Settings, checkpoint) -> tuple:
