@@ -584,7 +584,7 @@ class Reply:
             yield token
 
     def until(self, stops: tuple[str, ...], texts: Iterator[str]) -> Iterator[str]:
-        """The texts up to the first stop sequence. What may be the beginning of one is held back until it is not."""
+        """The texts up to the first stop sequence. What may yet become one is held back."""
         held = ""
         for text in texts:
             held += text
@@ -602,9 +602,9 @@ class Reply:
         now, first = time.monotonic(), self.first or time.monotonic()
         speed = (self.tokens - 1) / (now - first) if self.tokens > 1 and now > first else 0
         return (
-            f"{self.client} chat: {self.messages} messages, {self.prompt_tokens} prompt tokens ({self.reused} reused), "
-            f"{self.tokens} reply tokens, first after {first - self.started:.3f} s, {speed:.1f} tokens/s, "
-            f"gpu {self.gpu}, {self.end}"
+            f"{self.client} chat: {self.messages} messages, "
+            f"{self.prompt_tokens} prompt tokens ({self.reused} reused), {self.tokens} reply tokens, "
+            f"first after {first - self.started:.3f} s, {speed:.1f} tokens/s, gpu {self.gpu}, {self.end}"
         )
 
 

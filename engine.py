@@ -491,8 +491,11 @@ def measure(engine: Engine) -> dict:
         "bandwidth": round(read),
         "share": round(share, 3),
     }
-    print(f"decode after {length} tokens: {1 / spent:.1f} tokens/s; a step reads {report['step_bytes'] / 1e6:.0f} MB, "
-          f"which is {share:.0%} of the {read / 1e9:.1f} GB/s that memory gives", flush=True)  # fmt: skip
+    print(
+        f"decode after {length} tokens: {1 / spent:.1f} tokens/s; a step reads "
+        f"{report['step_bytes'] / 1e6:.0f} MB, which is {share:.0%} of the {read / 1e9:.1f} GB/s of this memory",
+        flush=True,
+    )
 
     conversation: list[int] = []
     turn = context // 32
