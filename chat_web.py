@@ -299,6 +299,9 @@ class Pool:
     def available(self) -> int:
         return self.idle.qsize()
 
+    def rests(self) -> bool:
+        return self.available >= len(self.workers)
+
 
 class Lease:
     """A worker on loan: `end` may be called from several places and gives it back once."""
@@ -551,9 +554,9 @@ class ChatServer:
     def close(self, seconds: float) -> None:
         """Lets running replies end for some seconds, then ends them with an event that says so."""
         self.closed.set()
-        wait_until(lambda: self.pool.available >= len(self.pool.workers), seconds)
+        wait_until(self.pool.rests, seconds)
         self.ended.set()
-        wait_until(lambda: self.pool.available >= len(self.pool.workers), 1)
+        wait_until(self.pool.rests, 1)
 
 
 class ReplyFailed(Exception):
@@ -1077,8 +1080,7 @@ def load(settings: Settings, app: ChatServer) -> None:
                 f"{device} has too little free memory for {found.model}, {settings.dtype}"
             ) from None
         app.pool.add(Worker(gpu_id, str(device), engine))
-    weights = sum(tensor.nbytes for tensor in engine.model.weights.values()) / 1e6
-    cache = (engine.cache.keys.nbytes + engine.cache.values.nbytes) / 1e6
+    weights, cache = engine.model.nbytes / 1e6, engine.cache.nbytes / 1e6
     print(
         f"Loaded {model.name}: era {model.era.name}, {model.parameters / 1e6:.1f} M parameters in {settings.dtype} "
         f"on {', '.join(map(str, devices))}; {weights:.1f} MB of weights and {cache:.1f} MB of cache each, "

@@ -2,7 +2,8 @@
 
 checkpoint.py turns files into a `Config` and a dict of weights; `GPT` is the forward pass over them; `Engine` reads
 a prompt through it once and yields the reply token by token. This file knows nothing of files, HTTP or threads, and
-it does not batch: one engine writes one reply at a time, and chat_web.py has one engine per GPU.
+it does not batch: one engine writes one reply at a time, and chat_web.py has one engine per GPU. Only the benchmark
+at its end, `python engine.py`, looks at the other files, to choose a model as they do.
 
 Letters in the shape comments:
     B batch    T tokens in this call    S tokens seen so far, these included    V vocabulary
@@ -101,6 +102,10 @@ class KVCache:
         self.values = torch.empty(shape, device=device, dtype=dtype)
         self.rewind(0)
 
+    @property
+    def nbytes(self) -> int:
+        return self.keys.nbytes + self.values.nbytes
+
     def rewind(self, length: int, last: int = 0) -> None:
         """Forgets all but the first `length` tokens, the newest of which is `last`."""
         self.length = length
@@ -130,6 +135,10 @@ class GPT:
         self.device, self.dtype = embedding.device, embedding.dtype
         self.cos, self.sin = rotary_tables(config, self.device, self.dtype)
 
+    @property
+    def nbytes(self) -> int:
+        return sum(tensor.nbytes for tensor in self.weights.values())
+
     def hidden(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
         """ids (B, T) int64 -> each position's final channels (B, T, C). With a cache, ids go on from there."""
         w, c = self.weights, self.config
@@ -141,10 +150,10 @@ class GPT:
 
         x = norm(F.embedding(ids, w["transformer.wte.weight"]))  # (B, T, C)
         if "smear_gate.weight" in w:
-            gate = w["smear_lambda"][0] * torch.sigmoid(
-                F.linear(x[..., :24], w["smear_gate.weight"])
-            )  # (B, T, 1)
-            gate = gate * (positions > 0)[:, None]  # the first token has nothing before it
+            gate = torch.sigmoid(F.linear(x[..., :24], w["smear_gate.weight"]))  # (B, T, 1)
+            gate = (
+                w["smear_lambda"][0] * gate * (positions > 0)[:, None]
+            )  # the first token has none before it
             x = x + gate * norm(F.embedding(before, w["transformer.wte.weight"]))
         if "bigram_lambdas" in w:
             bigram = F.embedding(self.bigram_rows(ids, before, positions), w["bigram_embed.embed.weight"])
@@ -246,9 +255,7 @@ OPERATORS = {
     ast.UAdd: operator.pos,
     ast.USub: operator.neg,
 }
-MAX_EXPRESSION = (
-    1000  # characters; with no power among the operators, this bounds the digits and the work as well
-)
+MAX_EXPRESSION = 1000  # characters; with no power among the operators, this bounds digits and work as well
 LITERAL = r"'[^'\\\n]*'|\"[^\"\\\n]*\""  # no backslashes: nobody agrees what they would count
 
 
@@ -443,18 +450,16 @@ def bandwidth(device: torch.device) -> float:
     return numbers.nbytes / seconds(numbers.sum, device)
 
 
-def random_model(depth: int, device: torch.device, dtype: torch.dtype, expected_shapes: Callable, era) -> GPT:
+def random_model(depth: int, device: torch.device, dtype: torch.dtype, checkpoint) -> GPT:
     """The newest architecture at nanochat's sizes for a depth, with random weights."""
-    C = -(-depth * 64 // 128) * 128
-    H, S, V = C // 128, 2048, 32768
+    era, C, V = checkpoint.ERAS[0], -(-depth * 64 // 128) * 128, 32768
+    H = C // 128
     sizes = {"R": V, "C": C, "F": 4 * C, "L": depth, "N": C, "K": H, "B": 5 * V, "G": era.gate_columns}
-    shapes = expected_shapes(era, sizes)
-    weights = {
-        name: torch.randn(shape, device=device, dtype=dtype if len(shape) > 1 else torch.float32) * 0.02
-        for name, shape in shapes.items()
-    }
-    windows = tuple(S if i % 4 == 3 or i == depth - 1 else era.short_window(S) for i in range(depth))
-    return GPT(Config(S, V, H, H, C, windows), weights)
+    shapes = checkpoint.expected_shapes(era, sizes)
+    weights = {name: torch.randn(shape, device=device, dtype=dtype) * 0.02 for name, shape in shapes.items()}
+    given = {"sequence_len": 2048, "vocab_size": V, "n_head": H, "window_pattern": "SSSL"}
+    _, config, weights, _ = checkpoint.adapt(weights, {"model_config": given}, {}, dtype)
+    return GPT(config, weights)
 
 
 class NoTokenizer:
@@ -524,14 +529,13 @@ def main() -> None:
     device, dtype = chat_web.pick_devices(flags, torch)[0], getattr(torch, flags.dtype)
     started = time.perf_counter()
     if own.depth:
-        newest = checkpoint.ERAS[0]
-        model = random_model(own.depth, device, dtype, checkpoint.expected_shapes, newest)
+        model = random_model(own.depth, device, dtype, checkpoint)
     else:
         found, _ = chat_web.pick_checkpoint(flags, checkpoint)
         model = checkpoint.read(found, dtype).engine(device).model
     engine = Engine(model, NoTokenizer)
     loaded = time.perf_counter() - started
-    memory = sum(t.nbytes for t in engine.model.weights.values()) + engine.cache.keys.nbytes * 2
+    memory = model.nbytes + engine.cache.nbytes
     print(f"loaded in {loaded:.1f} s, {memory / 1e6:.0f} MB of weights and cache on {device}", flush=True)
     print(json.dumps({"load_seconds": round(loaded, 2), "memory_bytes": memory} | measure(engine)))
 
