@@ -247,8 +247,8 @@ def adapt(
 ) -> tuple[Era, Config, dict[str, Tensor], list[str]]:
     """A state dict of any era as the one engine.py computes: its era, config, weights, and notes for the log.
 
-    base_meta is the meta of the base model that a chat model was tuned from, or {}. Where meta and shapes
-    contradict each other the shapes win, but for vocab_size and n_head, which no shape shows. Raises Misfit.
+    stored is emptied. base_meta is the meta of the base model that a chat model was tuned from, or {}. Where meta
+    and shapes contradict each other the shapes win, but for vocab_size and n_head, which no shape shows. Raises Misfit.
     """
     given = model_config(meta)
     layers = [int(match[1]) for key in stored if (match := re.match(r"transformer\.h\.([0-9]{1,4})\.", key))]
@@ -259,11 +259,11 @@ def adapt(
     era = recognise(stored, max(layers))
     sizes = measure(stored, given, max(layers) + 1, era)
     check_keys(stored, era, sizes)
-    # One read, one copy. Lambdas stay float32: they are single numbers, and bfloat16 would round them.
-    cast = {
-        key: tensor.to(dtype if tensor.dim() > 1 else torch.float32, copy=True)
-        for key, tensor in stored.items()
-    }
+    cast = {}  # lambdas stay float32: they are single numbers, and bfloat16 would round them
+    for key in list(stored):  # each is let go before the next is cast, so that memory holds about one copy
+        tensor = stored.pop(key)
+        cast[key] = tensor.to(dtype if tensor.dim() > 1 else torch.float32)
+        del tensor
     windows, notes = pick_windows(era, given, meta, sizes["L"])
     softcap, why = pick_softcap(era, meta, base_meta)
     notes += [why] if why else []
@@ -424,8 +424,9 @@ class Checkpoint:
     notes: tuple[str, ...]
 
     def engine(self, device: torch.device) -> Engine:
-        """A replica of the model on a device, with its cache."""
-        weights = {key: tensor.to(device) for key, tensor in self.weights.items()}
+        """A replica of the model on a device, with its cache. On the CPU it takes the weights over."""
+        on_host = device.type == "cpu"
+        weights = self.weights if on_host else {key: tensor.to(device) for key, tensor in self.weights.items()}
         return Engine(GPT(self.config, weights), self.tokenizer)
 
 
@@ -434,6 +435,7 @@ def read(found: Found, dtype: torch.dtype) -> Checkpoint:
     tokenizer = read_tokenizer(found.tokenizer)
     meta, base_meta = read_meta(found.meta), read_base_meta(found)
     stored = read_weights(found.model)
+    parameters = sum(tensor.numel() for tensor in stored.values())
     try:
         era, config, weights, notes = adapt(stored, meta, base_meta, dtype)
     except Misfit as misfit:
@@ -441,14 +443,13 @@ def read(found: Found, dtype: torch.dtype) -> Checkpoint:
     if tokenizer.size != config.vocab_size:
         sizes = f"{tokenizer.size} tokens, the model a vocab_size of {config.vocab_size}"
         raise SystemExit(f"{found.tokenizer} does not belong to {found.model}: it has {sizes}")
-    parameters = sum(tensor.numel() for tensor in stored.values())
     return Checkpoint(found.name, era, config, weights, tokenizer, parameters, (*found.notes, *notes))
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """A model file's tensors, still on disk until they are touched."""
+    """A model file's tensors, in memory of their own: a file that changes later changes nothing."""
     try:
-        weights = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        weights = torch.load(path, map_location="cpu", weights_only=True)
     except (
         Exception
     ) as error:  # a damaged or hostile file can fail in any way; none of them may be a traceback

@@ -63,22 +63,36 @@ def norm(x: Tensor) -> Tensor:
 
 
 def rotary_tables(config: Config, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """cos and sin of position * base^(-2c/D), one row per position: each (sequence_len, 1, D/2).
+    """cos and sin of position * base^(-2c/D), for both halves of a head: each (sequence_len, 1, D).
 
     The frequencies are those of RoFormer (Su et al. 2021, section 3.2.2).
     """
     exponent = torch.arange(0, config.head_dim, 2, dtype=torch.float32, device=device) / config.head_dim
     positions = torch.arange(config.sequence_len, dtype=torch.float32, device=device)
     angle = torch.outer(positions, 1.0 / config.rope_base**exponent)[:, None]
+    cos, sin = angle.cos(), angle.sin()
     if config.rope_bf16:
-        return angle.cos().bfloat16().to(dtype), angle.sin().bfloat16().to(dtype)
-    return angle.cos().to(dtype), angle.sin().to(dtype)
+        cos, sin = cos.bfloat16(), sin.bfloat16()
+    return torch.cat((cos, cos), dim=-1).to(dtype), torch.cat((sin, -sin), dim=-1).to(dtype)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turns the halves of each head by minus the angle, nanochat's sign: (B, T, heads, D) -> the same."""
-    u, w = x.chunk(2, dim=-1)
-    return torch.cat((u * cos + w * sin, w * cos - u * sin), dim=-1)
+    """Turns the halves (u, w) of each head by minus the angle, nanochat's sign: (B, T, heads, D) -> the same."""
+    return torch.addcmul(x * cos, x.roll(x.size(-1) // 2, dims=-1), sin)  # u cos + w sin, w cos - u sin
+
+
+def pack(weight: Tensor) -> Tensor:
+    """A matrix in the layout that its device multiplies fastest, instead of its own."""
+    if weight.device.type != "cpu" or weight.requires_grad or not torch.backends.mkldnn.is_available():
+        return weight
+    return torch.ops.mkldnn._reorder_linear_weight(weight, 8)  # few rows: as good for one, and for hundreds
+
+
+def linear(x: Tensor, weight: Tensor) -> Tensor:
+    """F.linear, also for a packed matrix."""
+    if weight.layout is torch.strided:
+        return F.linear(x, weight)
+    return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
 
 
 def reach(T: int, S: int, window: int | None, device: torch.device) -> tuple[int, dict]:
@@ -98,6 +112,8 @@ class KVCache:
 
     def __init__(self, config: Config, device: torch.device, dtype: torch.dtype):
         shape = (config.n_layer, 1, config.n_kv_head, config.sequence_len, config.head_dim)
+        if device.type == "cpu":
+            dtype = torch.float32  # attention over bfloat16 keys takes six times as long there
         self.keys = torch.empty(shape, device=device, dtype=dtype)
         self.values = torch.empty(shape, device=device, dtype=dtype)
         self.rewind(0)
@@ -126,7 +142,11 @@ class KVCache:
 
 
 class GPT:
-    """nanochat's transformer. Weights go by nanochat's names; what an era did not have yet is not there."""
+    """nanochat's transformer. Weights go by nanochat's names; what an era did not have yet is not there.
+
+    The dict is taken over, and changed: q, k and v become one matrix, and each matrix is packed, so that no layer
+    is held twice.
+    """
 
     def __init__(self, config: Config, weights: dict[str, Tensor]):
         self.config = config
@@ -134,10 +154,20 @@ class GPT:
         embedding = weights["transformer.wte.weight"]
         self.device, self.dtype = embedding.device, embedding.dtype
         self.cos, self.sin = rotary_tables(config, self.device, self.dtype)
+        for i in range(config.n_layer):
+            layer = f"transformer.h.{i}."
+            qkv = [weights.pop(f"{layer}attn.c_{part}.weight") for part in "qkv"]
+            weights[layer + "attn.c_qkv.weight"] = torch.cat(qkv)  # one product reads faster than three
+            del qkv
+            for name in ("attn.c_qkv", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"):
+                weights[f"{layer}{name}.weight"] = pack(weights.pop(f"{layer}{name}.weight"))
+        weights["lm_head.weight"] = pack(weights.pop("lm_head.weight"))
+        names = [f"{name}_lambdas" for name in ("resid", "x0", "bigram") if f"{name}_lambdas" in weights]
+        self.scales = list(zip(*(weights[name].unbind() for name in names)))  # a layer's numbers, two or three
 
     @property
     def nbytes(self) -> int:
-        return sum(tensor.nbytes for tensor in self.weights.values())
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.weights.values())
 
     def hidden(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
         """ids (B, T) int64 -> each position's final channels (B, T, C). With a cache, ids go on from there."""
@@ -151,17 +181,15 @@ class GPT:
         x = norm(F.embedding(ids, w["transformer.wte.weight"]))  # (B, T, C)
         if "smear_gate.weight" in w:
             gate = torch.sigmoid(F.linear(x[..., :24], w["smear_gate.weight"]))  # (B, T, 1)
-            gate = (
-                w["smear_lambda"][0] * gate * (positions > 0)[:, None]
-            )  # the first token has none before it
-            x = x + gate * norm(F.embedding(before, w["transformer.wte.weight"]))
+            gate = gate * (positions > 0)[:, None]  # the first token has none before it
+            x = x + w["smear_lambda"][0] * gate * norm(F.embedding(before, w["transformer.wte.weight"]))
         if "bigram_lambdas" in w:
             bigram = F.embedding(self.bigram_rows(ids, before, positions), w["bigram_embed.embed.weight"])
         x0 = x
-        for i, window in enumerate(c.windows):
-            x = w["resid_lambdas"][i] * x + w["x0_lambdas"][i] * x0
+        for i, (window, scales) in enumerate(zip(c.windows, self.scales)):
+            x = scales[0] * x + scales[1] * x0
             if "bigram_lambdas" in w:
-                x = x + w["bigram_lambdas"][i] * bigram
+                x = x + scales[2] * bigram
             x = x + self.attention(i, norm(x), ids, rotary, spans[window], cache)
             x = x + self.mlp(i, norm(x))
             if i == c.n_layer // 2:
@@ -177,21 +205,21 @@ class GPT:
     ) -> Tensor:
         """Layer i's attention over its normalised input a (B, T, C) -> (B, T, C)."""
         w, c, layer = self.weights, self.config, f"transformer.h.{i}.attn."
-        q = F.linear(a, w[layer + "c_q.weight"]).unflatten(-1, (c.n_head, -1))  # (B, T, H, D)
-        k = F.linear(a, w[layer + "c_k.weight"]).unflatten(-1, (c.n_kv_head, -1))  # (B, T, K, D)
-        v = F.linear(a, w[layer + "c_v.weight"]).unflatten(-1, (c.n_kv_head, -1))  # (B, T, K, D)
+        heads = linear(a, w[layer + "c_qkv.weight"]).unflatten(-1, (-1, c.head_dim))  # (B, T, H + 2 K, D)
+        qk, v = heads.split((c.n_head + c.n_kv_head, c.n_kv_head), dim=2)
         if f"value_embeds.{i}.weight" in w:
             embedded = F.embedding(ids, w[f"value_embeds.{i}.weight"]).view_as(v)
             v = v + self.value_gain(i, a) * embedded
-        q = norm(rotate(q, *rotary)) * c.qk_scale
-        k = norm(rotate(k, *rotary)) * c.qk_scale
-        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # (B, heads, T, D)
+        qk, v = norm(rotate(qk, *rotary)).transpose(1, 2), v.transpose(1, 2)  # (B, heads, T, D)
+        q, k = qk.split((c.n_head, c.n_kv_head), dim=1)
         if cache:
             k, v = cache.append(i, k, v)  # (B, K, S, D)
         oldest, mask = span
-        k, v = k[:, :, oldest:], v[:, :, oldest:]
-        y = F.scaled_dot_product_attention(q, k, v, enable_gqa=c.n_head != c.n_kv_head, **mask)
-        return F.linear(y.transpose(1, 2).flatten(-2), w[layer + "c_proj.weight"])
+        y = F.scaled_dot_product_attention(
+            q.to(k.dtype), k[:, :, oldest:], v[:, :, oldest:], **mask,
+            scale=c.qk_scale**2 / math.sqrt(c.head_dim), enable_gqa=c.n_head != c.n_kv_head,
+        ).to(a.dtype)  # fmt: skip
+        return linear(y.transpose(1, 2).flatten(-2), w[layer + "c_proj.weight"])
 
     def value_gain(self, i: int, a: Tensor) -> Tensor:
         """How much of layer i's value embedding is added: (B, T, K, 1), or one number before there were gates."""
@@ -202,10 +230,8 @@ class GPT:
 
     def mlp(self, i: int, a: Tensor) -> Tensor:
         layer = f"transformer.h.{i}.mlp."
-        return F.linear(
-            F.linear(a, self.weights[layer + "c_fc.weight"]).relu().square(),
-            self.weights[layer + "c_proj.weight"],
-        )
+        wide = linear(a, self.weights[layer + "c_fc.weight"]).relu_().square()
+        return linear(wide, self.weights[layer + "c_proj.weight"])
 
     def bigram_rows(self, ids: Tensor, before: Tensor, positions: Tensor) -> Tensor:
         """The row of the bigram table for each token (B, T), by a hash; the last row is the first token's."""
@@ -214,7 +240,7 @@ class GPT:
 
     def logits(self, x: Tensor) -> Tensor:
         """Final channels (..., C) -> float32 logits (..., V), softly capped (Gemma 2, section 2)."""
-        z = F.linear(x, self.weights["lm_head.weight"]).float()
+        z = linear(x, self.weights["lm_head.weight"]).float()
         return self.config.softcap * torch.tanh(z / self.config.softcap)
 
 
@@ -426,10 +452,10 @@ class Engine:
 def step_bytes(model: GPT, length: int) -> int:
     """What one decode step must read: every matrix, and the cache rows in reach. Of a table it reads one row."""
     tables = ("transformer.wte.", "value_embeds.", "bigram_embed.")
-    matrices = sum(t.nbytes for name, t in model.weights.items() if not name.startswith(tables))
+    matrices = sum(t.numel() * t.element_size() for name, t in model.weights.items() if not name.startswith(tables))
     c = model.config
     rows = sum(min(length, length if window is None else window + 1) for window in c.windows)
-    return matrices + 2 * rows * c.n_kv_head * c.head_dim * model.weights["lm_head.weight"].element_size()
+    return matrices + 2 * rows * c.n_kv_head * c.head_dim * 4
 
 
 def seconds(work: Callable[[], object], device: torch.device, times: int = 5) -> float:

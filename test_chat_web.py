@@ -361,7 +361,7 @@ def test_greedy_tokens_are_the_same_within_the_models_own_context(golden):
     if rotary_of(model) != expected["rotary_tables"]:
         expected["prompts"] = [p | {"greedy": p[f"greedy_{rotary_of(model)}"]} for p in expected["prompts"]
                                if f"greedy_{rotary_of(model)}" in p]  # fmt: skip
-    context, gpt = model.config.sequence_len, engine.GPT(model.config, model.weights)
+    context, gpt = model.config.sequence_len, engine.GPT(model.config, dict(model.weights))
     for prompt in expected["prompts"]:
         tokenizer = model.tokenizer if prompt["greedy_source"] == "engine" else NoTools
         writer, ids = engine.Engine(gpt, tokenizer), prompt["ids"]
@@ -441,10 +441,10 @@ def test_windows_and_features_make_a_difference():
     for era in ERA_NAMES:
         _, config, weights, _ = adapted(era)
         config = dataclasses.replace(config, sequence_len=150)
-        whole = engine.GPT(config, weights).hidden(ids)[0, -1]
+        whole = engine.GPT(config, dict(weights)).hidden(ids)[0, -1]
         if "lambdas" in next(e.features for e in checkpoint.ERAS if e.name == era):
             narrower = dataclasses.replace(config, windows=tuple(w - 1 for w in config.windows))
-            assert (engine.GPT(narrower, weights).hidden(ids)[0, -1] - whole).abs().max() > 1e-4, era
+            assert (engine.GPT(narrower, dict(weights)).hidden(ids)[0, -1] - whole).abs().max() > 1e-4, era
         for key in ("smear_lambda", "backout_lambda", "bigram_lambdas", "v0_lambdas", "value_embeds.3.weight"):
             if key in weights:
                 without = weights | {key: torch.zeros_like(weights[key])}
