@@ -36,6 +36,7 @@ import time
 import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -1071,7 +1072,8 @@ def load(settings: Settings, app: ChatServer) -> None:
     model = checkpoint.read(found, getattr(torch, settings.dtype))
     for note in model.notes:
         print(f"Note: {note}", flush=True)
-    for gpu_id, device in enumerate(devices):
+
+    def replica(device):
         try:
             engine = model.engine(device)
             next(engine.generate([model.tokenizer.special["<|bos|>"]], 1))  # what cannot run says so now
@@ -1079,7 +1081,11 @@ def load(settings: Settings, app: ChatServer) -> None:
             raise SystemExit(
                 f"{device} has too little free memory for {found.model}, {settings.dtype}"
             ) from None
-        app.pool.add(Worker(gpu_id, str(device), engine))
+        return engine
+
+    with ThreadPoolExecutor(len(devices)) as threads:  # each GPU has a bus of its own: they fill side by side
+        for gpu_id, engine in enumerate(threads.map(replica, devices)):
+            app.pool.add(Worker(gpu_id, str(devices[gpu_id]), engine))
     weights, cache = engine.model.nbytes / 1e6, engine.cache.nbytes / 1e6
     print(
         f"Loaded {model.name}: era {model.era.name}, {model.parameters / 1e6:.1f} M parameters in {settings.dtype} "

@@ -219,10 +219,11 @@ CONFIG = {"sequence_len": 64, "vocab_size": V, "n_layer": 4, "n_head": 4, "n_kv_
 ERA_NAMES = [era.name for era in checkpoint.ERAS]
 
 
-def random_weights(era_name: str, seed=0) -> dict:
+def random_weights(era_name: str, seed=0, channels=48) -> dict:
     """Seeded normals under the keys and in the shapes of an era."""
     era = next(era for era in checkpoint.ERAS if era.name == era_name)
-    sizes = {"R": 320, "C": 48, "F": 192, "L": 4, "N": 24, "K": 2, "B": 5 * V, "G": era.gate_columns}
+    sizes = {"R": 320, "C": channels, "F": 4 * channels, "L": 4, "N": channels // 2, "K": 2, "B": 5 * V,
+             "G": era.gate_columns}  # fmt: skip
     rng = torch.Generator().manual_seed(seed)
     shapes = checkpoint.expected_shapes(era, sizes)
     return {key: torch.randn(shape, generator=rng) * 0.3 for key, shape in shapes.items()}
@@ -3736,6 +3737,45 @@ def test_where_the_demo_model_was_not_copied_along_the_error_says_what_to_do(tmp
     monkeypatch.setattr(chat_web, "__file__", str(tmp_path / "chat_web.py"))
     sentence = refusal(located, monkeypatch, tmp_path)
     assert "demo" in sentence and "-g" in sentence and "NANOCHAT_BASE_DIR" in sentence
+
+
+def test_all_gpus_are_filled_side_by_side_and_keep_their_numbers(base, monkeypatch):
+    """Each waits for the others in the middle of its filling, and the first is the last to be done."""
+    write_pair(base / "chatsft_checkpoints" / "d4")
+    all_there, second_done = threading.Barrier(2, timeout=20), threading.Event()
+
+    def engine_of(self, device):
+        all_there.wait()
+        if device.index == 0:
+            assert second_done.wait(20)
+        else:
+            second_done.set()
+        weights = dict(self.weights)
+        return engine.Engine(engine.GPT(self.config, weights), self.tokenizer)
+
+    monkeypatch.setattr(checkpoint.Checkpoint, "engine", engine_of)
+    monkeypatch.setattr(chat_web, "pick_devices", lambda *_: [torch.device("cuda", 0), torch.device("cuda", 1)])
+    app = chat_web.ChatServer(chat_web.parse_args(["-n", "2"]), None)
+    chat_web.load(chat_web.parse_args(["-n", "2"]), app)
+    assert [(worker.gpu_id, worker.device) for worker in app.pool.workers] == [(0, "cuda:0"), (1, "cuda:1")]
+
+
+MEASURED_LOAD = """
+import pathlib, re, sys, torch, checkpoint
+def kilobytes(name): return int(re.search(name + r":\\s+(\\d+)", pathlib.Path("/proc/self/status").read_text())[1])
+found = checkpoint.find(checkpoint.base_dir(), "sft")
+before = kilobytes("VmRSS")
+engine = checkpoint.read(found, getattr(torch, sys.argv[1])).engine(torch.device("cpu"))
+print((kilobytes("VmHWM") - before) * 1024 / found.model.stat().st_size)
+"""
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_loading_takes_no_more_memory_than_the_file_and_a_little(base, dtype):
+    write_pair(base / "chatsft_checkpoints" / "d4", 1, random_weights("R2", channels=1536))  # half a gigabyte
+    done = subprocess.run([sys.executable, "-c", MEASURED_LOAD, dtype], cwd=HERE, text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 1.3
 
 
 def test_a_bad_host_ends_in_one_sentence():
