@@ -589,6 +589,9 @@ class Reply:
 
     def until(self, stops: tuple[str, ...], texts: Iterator[str]) -> Iterator[str]:
         """The texts up to the first stop sequence. What may yet become one is held back."""
+        if not stops:
+            yield from texts
+            return
         held = ""
         for text in texts:
             held += text
@@ -850,6 +853,7 @@ class ResponseWriter(io.RawIOBase):
 
     def __init__(self, sock: socket.socket, seconds: float):
         self.sock, self.patience, self.pieces = sock, seconds, []
+        self.timeout = -1.0  # none yet; to set the socket's is a system call, which not every event needs
 
     def writable(self) -> bool:
         return True
@@ -864,8 +868,10 @@ class ResponseWriter(io.RawIOBase):
         data = b"".join(self.pieces)
         self.pieces.clear()  # first: what could not be sent is not tried again on close
         if data:
+            if self.sock.gettimeout() != self.timeout or self.patience < self.timeout - 0.01:
+                self.timeout = max(self.patience, 0.001)
+                self.sock.settimeout(self.timeout)
             started = time.monotonic()
-            self.sock.settimeout(max(self.patience, 0.001))
             self.sock.sendall(data)
             self.patience -= time.monotonic() - started
 
@@ -1090,7 +1096,7 @@ def load(settings: Settings, app: ChatServer) -> None:
     print(
         f"Loaded {model.name}: era {model.era.name}, {model.parameters / 1e6:.1f} M parameters in {settings.dtype} "
         f"on {', '.join(map(str, devices))}; {weights:.1f} MB of weights and {cache:.1f} MB of cache each, "
-        f"context {engine.context} tokens, {time.monotonic() - started:.1f} s",
+        f"context {engine.context} tokens, decoding: {engine.mode}, {time.monotonic() - started:.1f} s",
         flush=True,
     )
     app.open(model.name, model.tokenizer, demo)

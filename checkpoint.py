@@ -426,7 +426,9 @@ class Checkpoint:
     def engine(self, device: torch.device) -> Engine:
         """A replica of the model on a device, with its cache. On the CPU it takes the weights over."""
         on_host = device.type == "cpu"
-        weights = self.weights if on_host else {key: tensor.to(device) for key, tensor in self.weights.items()}
+        weights = (
+            self.weights if on_host else {key: tensor.to(device) for key, tensor in self.weights.items()}
+        )
         return Engine(GPT(self.config, weights), self.tokenizer)
 
 

@@ -18,11 +18,12 @@ import operator
 import os.path
 import re
 import statistics
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 
 import torch
 import torch.nn.functional as F
@@ -83,9 +84,19 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 def pack(weight: Tensor) -> Tensor:
     """A matrix in the layout that its device multiplies fastest, instead of its own."""
-    if weight.device.type != "cpu" or weight.requires_grad or not torch.backends.mkldnn.is_available():
+    if weight.device.type != "cpu" or weight.requires_grad or not packs(weight.dtype):
         return weight
     return torch.ops.mkldnn._reorder_linear_weight(weight, 8)  # few rows: as good for one, and for hundreds
+
+
+@lru_cache
+def packs(dtype: torch.dtype) -> bool:
+    """Whether this CPU multiplies by packed matrices of this dtype: tried out, as torch does not tell."""
+    weight = torch.eye(16, dtype=dtype)
+    try:
+        return torch.equal(linear(weight, torch.ops.mkldnn._reorder_linear_weight(weight, 8)), weight)
+    except (RuntimeError, AttributeError):  # no bfloat16 arithmetic, or a build of torch without oneDNN
+        return False
 
 
 def linear(x: Tensor, weight: Tensor) -> Tensor:
@@ -114,8 +125,8 @@ class KVCache:
         shape = (config.n_layer, 1, config.n_kv_head, config.sequence_len, config.head_dim)
         if device.type == "cpu":
             dtype = torch.float32  # attention over bfloat16 keys takes six times as long there
-        self.keys = torch.empty(shape, device=device, dtype=dtype)
-        self.values = torch.empty(shape, device=device, dtype=dtype)
+        self.keys = torch.zeros(shape, device=device, dtype=dtype)
+        self.values = torch.zeros(shape, device=device, dtype=dtype)
         self.rewind(0)
 
     @property
@@ -126,6 +137,13 @@ class KVCache:
         """Forgets all but the first `length` tokens, the newest of which is `last`."""
         self.length = length
         self.last = torch.tensor([[last]], device=self.keys.device)  # smear and bigram need it one step later
+
+    def positions(self, T: int) -> Tensor:
+        """Where the next T tokens stand: (T,) int64."""
+        return torch.arange(self.length, self.length + T, device=self.keys.device)
+
+    def reach(self, T: int, window: int | None) -> tuple[int, dict]:
+        return reach(T, self.length + T, window, self.keys.device)
 
     def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Stores k and v, each (1, K, T, D), behind `length`; returns all so far, each (1, K, S, D)."""
@@ -139,6 +157,37 @@ class KVCache:
         """Called once every layer has stored ids (1, T)."""
         self.length += ids.size(1)
         self.last = ids[:, -1:]
+
+
+class FixedStep:
+    """A KVCache for one step that runs again and again without the host: which token it is only the device knows.
+
+    Its keys are those before `end`, the first multiple of `stride` behind the token, so that one recording serves
+    `stride` positions. It moves on by itself.
+    """
+
+    def __init__(self, cache: KVCache, position: Tensor, last: Tensor, end: int, stride: int):
+        self.cache, self.position, self.last, self.end, self.stride = cache, position, last, end, stride
+
+    def positions(self, T: int) -> Tensor:
+        return self.position
+
+    def reach(self, T: int, window: int | None) -> tuple[int, dict]:
+        oldest = (
+            0 if window is None else max(0, self.end - self.stride - window) // 64 * 64
+        )  # kernels like it even
+        distance = self.position[:, None] - torch.arange(oldest, self.end, device=self.position.device)
+        return oldest, {"attn_mask": (distance >= 0) & (distance <= (self.end if window is None else window))}
+
+    def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        keys, values = self.cache.keys[layer], self.cache.values[layer]
+        keys.index_copy_(2, self.position, k)
+        values.index_copy_(2, self.position, v)
+        return keys[:, :, : self.end], values[:, :, : self.end]
+
+    def advance(self, ids: Tensor) -> None:
+        self.position += 1
+        self.last.copy_(ids)
 
 
 class GPT:
@@ -163,20 +212,22 @@ class GPT:
                 weights[f"{layer}{name}.weight"] = pack(weights.pop(f"{layer}{name}.weight"))
         weights["lm_head.weight"] = pack(weights.pop("lm_head.weight"))
         names = [f"{name}_lambdas" for name in ("resid", "x0", "bigram") if f"{name}_lambdas" in weights]
-        self.scales = list(zip(*(weights[name].unbind() for name in names)))  # a layer's numbers, two or three
+        self.scales = list(
+            zip(*(weights[name].unbind() for name in names))
+        )  # a layer's numbers, two or three
 
     @property
     def nbytes(self) -> int:
         return sum(tensor.numel() * tensor.element_size() for tensor in self.weights.values())
 
-    def hidden(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
+    def hidden(self, ids: Tensor, cache: KVCache | FixedStep | None = None) -> Tensor:
         """ids (B, T) int64 -> each position's final channels (B, T, C). With a cache, ids go on from there."""
-        w, c = self.weights, self.config
-        start, T = (cache.length if cache else 0), ids.size(1)
-        positions = torch.arange(start, start + T, device=ids.device)
-        before = torch.cat((cache.last if start else ids[:, :1], ids[:, :-1]), dim=1)  # the token before each
-        rotary = self.cos[start : start + T], self.sin[start : start + T]
-        spans = {window: reach(T, start + T, window, ids.device) for window in set(c.windows)}
+        w, c, T = self.weights, self.config, ids.size(1)
+        positions = cache.positions(T) if cache else torch.arange(T, device=ids.device)
+        before = torch.cat((cache.last if cache else ids[:, :1], ids[:, :-1]), dim=1)  # the token before each
+        rotary = self.cos[positions], self.sin[positions]
+        spans = {window: cache.reach(T, window) if cache else reach(T, T, window, ids.device)
+                 for window in set(c.windows)}  # fmt: skip
 
         x = norm(F.embedding(ids, w["transformer.wte.weight"]))  # (B, T, C)
         if "smear_gate.weight" in w:
@@ -201,7 +252,7 @@ class GPT:
         return norm(x)
 
     def attention(
-        self, i: int, a: Tensor, ids: Tensor, rotary: tuple, span: tuple, cache: KVCache | None
+        self, i: int, a: Tensor, ids: Tensor, rotary: tuple, span: tuple, cache: KVCache | FixedStep | None
     ) -> Tensor:
         """Layer i's attention over its normalised input a (B, T, C) -> (B, T, C)."""
         w, c, layer = self.weights, self.config, f"transformer.h.{i}.attn."
@@ -258,15 +309,22 @@ def sample(logits: Tensor, temperature: float, top_k: int, rng: torch.Generator,
     """
     if temperature == 0:
         return int(logits.argmax())
-    tokens = None
     if top_k or top_p < 1:
         logits, tokens = logits.topk(min(top_k, logits.numel()) or logits.numel())
-    probabilities = F.softmax(logits / max(temperature, COLDEST), dim=-1)
-    if top_p < 1:
+        return int(tokens[draw(logits, max(temperature, COLDEST), rng, top_p if top_p < 1 else None)])
+    return int(draw(logits, max(temperature, COLDEST), rng))
+
+
+def draw(logits: Tensor, temperature, rng: torch.Generator, top_p=None) -> Tensor:
+    """The place of the winner, int64 on the device, by the exponential race that torch.multinomial runs too.
+
+    With top_p the logits are sorted. Both numbers may be tensors: nothing here waits for the device.
+    """
+    probabilities = F.softmax(logits / temperature, dim=-1)
+    if top_p is not None:
         likelier = probabilities.cumsum(0) - probabilities  # the share of the tokens before each
         probabilities[1:].masked_fill_(likelier[1:] >= top_p, 0)
-    choice = torch.multinomial(probabilities, 1, generator=rng)
-    return int(choice if tokens is None else tokens[choice])
+    return (probabilities / torch.empty_like(probabilities).exponential_(1, generator=rng)).argmax()
 
 
 # ------------------------------------------------------------------------------------------------------------
@@ -365,22 +423,162 @@ class Calculator:
 
 
 CHUNK = 512  # tokens of a prompt that are read between two looks at whether anyone still wants the reply
+WIDEST = 256  # likeliest tokens that a recorded draw sorts; for a larger top_k it sorts the whole vocabulary
+STRIDE = 256  # positions that one recorded step serves, or a sixteenth of the context where that is more
+RECORDING = threading.Lock()  # CUDA records one graph at a time, whichever its device
+
+
+class Ahead:
+    """Decodes on the device alone, a step ahead: the next token is being computed while the last is being sent.
+
+    A step, from token to token, is recorded once as CUDA graphs: a launch or two then start all of its kernels.
+    Prompts are read without it. Elsewhere than on CUDA the steps run unrecorded, which only the tests ask for.
+    Raises RuntimeError for what cannot be recorded, or computes something else afterwards.
+    """
+
+    def __init__(self, model: GPT, cache: KVCache, rng: torch.Generator):
+        self.model, self.cache, self.rng = model, cache, rng
+        self.on_cuda = model.device.type == "cuda"
+        self.context = model.config.sequence_len
+        self.stride = max(STRIDE, self.context // 16)
+        self.flying = False  # whether a step is under way whose token nobody has asked for yet
+        self.slot = 0  # of the newest token's way to the host
+        self.tokens = torch.zeros(2, dtype=torch.int64, pin_memory=self.on_cuda)
+        self.arrived = [torch.cuda.Event(), torch.cuda.Event()] if self.on_cuda else []
+
+        number = partial(torch.zeros, device=model.device)
+        self.ids, self.last = number((1, 1), dtype=torch.int64), number((1, 1), dtype=torch.int64)
+        self.position = number(1, dtype=torch.int64)
+        self.logits = number(model.config.vocab_size)
+        self.temperature, self.top_p, self.top_k = number(()), number(()), number((), dtype=torch.int64)
+        ends = [min(start + self.stride, self.context) for start in range(0, self.context, self.stride)]
+        with torch.inference_mode():
+            self.steps = [self.record(partial(self.step, end)) for end in ends]
+            kinds = ("greedy", "all", "few", "sorted")
+            self.draws = {kind: self.record(partial(self.choose, kind)) for kind in kinds}
+            self.compare()
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        """A function that does the work with one launch."""
+        if not self.on_cuda:
+            return work
+        with RECORDING, torch.cuda.device(self.model.device):
+            graph, stream, current = torch.cuda.CUDAGraph(), torch.cuda.Stream(), torch.cuda.current_stream()
+            stream.wait_stream(current)
+            with torch.cuda.stream(stream):
+                work()  # libraries allocate what they need at their first call, which a recording must not
+            current.wait_stream(stream)
+            graph.register_generator_state(self.rng)
+            with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+                work()
+        return graph.replay
+
+    def step(self, end: int) -> None:
+        """Reads the token in `ids` into the cache, and leaves the logits of the next."""
+        view = FixedStep(self.cache, self.position, self.last, end, self.stride)
+        self.logits.copy_(self.model.logits(self.model.hidden(self.ids, view)[0, -1]))
+
+    def choose(self, kind: str) -> None:
+        """Draws from the logits into `ids`, as `sample` does."""
+        if kind == "greedy":
+            token = self.logits.argmax()
+        elif kind == "all":
+            token = draw(self.logits, self.temperature, self.rng)
+        else:
+            V = self.logits.numel()
+            likeliest, tokens = self.logits.topk(min(WIDEST, V) if kind == "few" else V)
+            ranks = torch.arange(likeliest.numel(), device=self.model.device)
+            kept = likeliest.masked_fill(ranks >= self.top_k, -torch.inf)
+            token = tokens.index_select(0, draw(kept, self.temperature, self.rng, self.top_p).view(1))
+        self.ids.copy_(token)
+
+    def compare(self) -> None:
+        """RuntimeError if the recorded step computes something else than the model does."""
+        expected = self.model.logits(self.model.hidden(self.ids.zero_(), self.cache)[0, -1])
+        self.cache.rewind(0)
+        self.position.zero_()
+        self.steps[0]()
+        if not torch.allclose(
+            self.logits, expected, atol=0.5
+        ):  # far more than rounding, far less than a fault
+            raise RuntimeError("a recorded step computes something else than the model")
+
+    def begin(self, temperature: float, top_k: int, top_p: float) -> None:
+        """A new reply; a step that is still under way was the last one's and counts for nothing."""
+        self.flying = False
+        sorts = "few" if 0 < top_k <= WIDEST else "sorted"
+        self.kind = "greedy" if temperature == 0 else "all" if not top_k and top_p >= 1 else sorts
+        self.temperature.fill_(max(temperature, COLDEST))
+        self.top_k.fill_(top_k or self.logits.numel())
+        self.top_p.fill_(top_p if top_p < 1 else 2.0)  # 2 keeps all: a sum that rounds to 1 would not
+
+    def goes_on_from(self, ids: list[int]) -> bool:
+        """Whether the step under way is the one that reads these tokens."""
+        return self.flying and ids == [self.newest]
+
+    def start_from(self, logits: Tensor, last: int) -> None:
+        """Draws from logits, after which the cache holds all tokens, the newest of which is `last`."""
+        if self.flying:
+            self.rng.set_state(self.before)  # the draw of the step under way did not count
+        self.logits.copy_(logits)
+        self.last.fill_(last)
+        self.length = self.cache.length
+        self.position.fill_(self.length)
+        self.draws[self.kind]()
+        self.send()
+
+    def token(self) -> int:
+        """The newest token, once the step that follows it is under way."""
+        slot, self.flying = self.slot, self.length < self.context
+        if self.flying:
+            self.before = self.rng.get_state()
+            self.steps[self.length // self.stride]()
+            self.draws[self.kind]()
+            self.length += 1
+            self.send()
+        if self.on_cuda:
+            self.arrived[slot].synchronize()
+        self.newest = int(self.tokens[slot])
+        return self.newest
+
+    def send(self) -> None:
+        """Lets the token in `ids` travel to the host."""
+        self.slot = 1 - self.slot
+        self.tokens[self.slot].copy_(self.ids.view(()), non_blocking=True)
+        if self.on_cuda:
+            self.arrived[self.slot].record()
 
 
 class Engine:
     """Writes replies with one model, one after the other, and remembers the conversation that it read last.
 
     The tokenizer gives the calculator its text: `special` (name -> id), `encode(text)` and `decode(tokens)`.
+    `ahead` makes it decode as on CUDA, a step ahead of whoever reads; None is where that pays.
     """
 
-    def __init__(self, model: GPT, tokenizer):
+    def __init__(self, model: GPT, tokenizer, ahead: bool | None = None):
         self.model = model
         self.tokenizer = tokenizer
         self.context = model.config.sequence_len
         self.stops = {tokenizer.special["<|assistant_end|>"], tokenizer.special["<|bos|>"]}
         self.cache = KVCache(model.config, model.device, model.dtype)
+        self.rng = torch.Generator(model.device)
         self.read: list[int] = []  # the tokens that are in the cache
         self.reused = 0  # tokens of the newest prompt that were there already
+        self.ahead: Ahead | None = None
+        self.mode = "eager"
+        if model.device.type == "cpu":
+            self.mode = "packed matrices" if packs(model.dtype) else "plain matrices"
+            if packs(torch.float32) and not packs(model.dtype):
+                self.mode += ", as this CPU has no bfloat16 arithmetic: -d float32 is faster here"
+        if ahead or ahead is None and model.device.type == "cuda":
+            try:
+                self.ahead = Ahead(model, self.cache, self.rng)
+                self.mode = f"{len(self.ahead.steps)} CUDA graphs"
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:  # a torch, driver or model that cannot be captured
+                self.mode = f"eager, since CUDA graphs failed: {str(error).splitlines()[0]}"
 
     def remembers(self, prompt: list[int]) -> int:
         """How many of a prompt's first tokens need not be read. The last one must: its logits are wanted."""
@@ -406,9 +604,9 @@ class Engine:
         if not prompt or room < 0:
             raise ValueError(f"a prompt of {len(prompt)} tokens, where the context holds 1 to {self.context}")
         self.reused = self.remembers(prompt)
-        rng = torch.Generator(self.model.device).manual_seed(seed)
-        draw = partial(sample, temperature=temperature, top_k=top_k, rng=rng, top_p=top_p)
-        return self.reply(prompt, min(max_tokens, room), draw, check)
+        self.rng.manual_seed(seed)
+        settings = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+        return self.reply(prompt, min(max_tokens, room), settings, check)
 
     def restart(self) -> None:
         """After a failure: returns what memory it can and forgets everything; raises if it cannot compute."""
@@ -416,16 +614,18 @@ class Engine:
             torch.cuda.empty_cache()
         next(self.generate([0], 1))  # a conversation with nothing in common with the last
 
-    def reply(self, prompt: list[int], budget: int, draw: Callable, check: Callable) -> Iterator[int]:
+    def reply(self, prompt: list[int], budget: int, settings: dict, check: Callable) -> Iterator[int]:
         del self.read[self.reused :]
         self.cache.rewind(self.reused, prompt[self.reused - 1])
+        if self.ahead:
+            self.ahead.begin(**settings)
         calculator = Calculator(self.tokenizer)
         unread = prompt[self.reused :]  # the model reads these when its next word is needed
         for _ in range(budget):
             if calculator.forced:
                 token = calculator.forced.popleft()
             else:
-                token = draw(self.logits_after(unread, check))
+                token = self.next_token(unread, settings, check)
                 unread = []
             calculator.see(token)
             yield token
@@ -434,6 +634,18 @@ class Engine:
             unread.append(token)
 
     @torch.inference_mode()
+    def next_token(self, unread: list[int], settings: dict, check: Callable[[], None]) -> int:
+        """Reads what is unread, and draws the token that follows it."""
+        if not self.ahead:
+            return sample(self.logits_after(unread, check), rng=self.rng, **settings)
+        if self.ahead.goes_on_from(unread):
+            self.read += unread
+        else:
+            if self.read:
+                self.cache.rewind(len(self.read), self.read[-1])  # the steps ahead did not count
+            self.ahead.start_from(self.logits_after(unread, check), unread[-1])
+        return self.ahead.token()
+
     def logits_after(self, ids: list[int], check: Callable[[], None]) -> Tensor:
         """Reads ids into the cache, in chunks so that memory stays flat: the logits (V,) of what follows them."""
         for start in range(0, len(ids), CHUNK):
@@ -452,7 +664,9 @@ class Engine:
 def step_bytes(model: GPT, length: int) -> int:
     """What one decode step must read: every matrix, and the cache rows in reach. Of a table it reads one row."""
     tables = ("transformer.wte.", "value_embeds.", "bigram_embed.")
-    matrices = sum(t.numel() * t.element_size() for name, t in model.weights.items() if not name.startswith(tables))
+    matrices = sum(
+        t.numel() * t.element_size() for name, t in model.weights.items() if not name.startswith(tables)
+    )
     c = model.config
     rows = sum(min(length, length if window is None else window + 1) for window in c.windows)
     return matrices + 2 * rows * c.n_kv_head * c.head_dim * 4
@@ -476,8 +690,10 @@ def bandwidth(device: torch.device) -> float:
     return numbers.nbytes / seconds(numbers.sum, device)
 
 
-def random_model(depth: int, device: torch.device, dtype: torch.dtype, checkpoint) -> GPT:
-    """The newest architecture at nanochat's sizes for a depth, with random weights."""
+def random_weights(
+    depth: int, device: torch.device, dtype: torch.dtype, checkpoint
+) -> tuple[Config, dict[str, Tensor]]:
+    """The newest architecture at nanochat's sizes for a depth."""
     era, C, V = checkpoint.ERAS[0], -(-depth * 64 // 128) * 128, 32768
     H = C // 128
     sizes = {"R": V, "C": C, "F": 4 * C, "L": depth, "N": C, "K": H, "B": 5 * V, "G": era.gate_columns}
@@ -485,7 +701,7 @@ def random_model(depth: int, device: torch.device, dtype: torch.dtype, checkpoin
     weights = {name: torch.randn(shape, device=device, dtype=dtype) * 0.02 for name, shape in shapes.items()}
     given = {"sequence_len": 2048, "vocab_size": V, "n_head": H, "window_pattern": "SSSL"}
     _, config, weights, _ = checkpoint.adapt(weights, {"model_config": given}, {}, dtype)
-    return GPT(config, weights)
+    return config, weights
 
 
 class NoTokenizer:
@@ -555,7 +771,7 @@ def main() -> None:
     device, dtype = chat_web.pick_devices(flags, torch)[0], getattr(torch, flags.dtype)
     started = time.perf_counter()
     if own.depth:
-        model = random_model(own.depth, device, dtype, checkpoint)
+        model = GPT(*random_weights(own.depth, device, dtype, checkpoint))
     else:
         found, _ = chat_web.pick_checkpoint(flags, checkpoint)
         model = checkpoint.read(found, dtype).engine(device).model

@@ -2,7 +2,8 @@
 
 python test_chat_web.py --soak MINUTES runs honest and hostile clients against the demo model for so long, and
 python test_chat_web.py --load prints what happens when more come than can be served. With --page it prints what a
-token costs the browser.
+token costs the browser; with --server what one costs the server, beside uvicorn and FastAPI (which must be installed
+for it); with --speed DEPTH how fast this machine writes and reads, beside a plain program over the same weights.
 
 Most tests use a tiny random model or a scripted engine and need a second or less. The goldens (checkpoints of every era
 with the tokens that nanochat's own code gave) are looked for in $NANOCHAT_GOLDENS, else in ../shared/goldens; without
@@ -26,11 +27,13 @@ import shutil
 import signal
 import socket
 import ssl
+import statistics
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -55,6 +58,7 @@ except ImportError:  # then the tests in a browser skip
 HERE = Path(__file__).parent
 GOLDENS = Path(os.environ.get("NANOCHAT_GOLDENS", HERE.parent / "shared" / "goldens"))
 FLOAT32 = torch.float32
+THREADS = torch.get_num_threads()  # as everyone has them who sets nothing
 torch.set_num_threads(1)  # the models here are tiny, and threads only wait for each other
 
 # ------------------------------------------------------------------------------------------------------------
@@ -480,6 +484,45 @@ def test_what_the_cache_remembers_changes_no_token(era, monkeypatch):
         assert list(writer.generate(prompt, *settings)) == list(engine.Engine(model, NoTools).generate(prompt, *settings))
         reused.append(writer.reused)
     assert sum(count > 0 for count in reused) > 10
+
+
+@pytest.mark.parametrize("era", ERA_NAMES)
+def test_decoding_ahead_changes_no_token(era, monkeypatch):
+    """The steps that CUDA records, here unrecorded: over several strides and windows, with what was remembered."""
+    monkeypatch.setattr(engine, "STRIDE", 16)
+    monkeypatch.setattr(engine, "WIDEST", 5)
+    model, rng = tiny_model(era, context=300), random.Random(era)
+    one, two = engine.Engine(model, NoTools, ahead=True), engine.Engine(model, NoTools, ahead=False)
+    assert one.ahead.stride == 18 and len(one.ahead.steps) == 17 and not two.ahead
+    prompt = [1]
+    for seed in range(16):
+        more = [rng.randrange(V) for _ in range(rng.randrange(1, 60))]
+        prompt = rng.choice([[*one.read, *more], prompt, prompt[: len(prompt) // 2 + 1]])[:280]
+        settings = rng.choice([(0.0, 0), (1.0, 0), (1.0, 5), (0.7, 1), (1.0, 999), (1.0, 0, 0.5), (2.0, 5, 0.5)])
+        settings = (rng.choice([3, 40]), *settings[:2], seed, *settings[2:])
+        assert list(one.generate(prompt, *settings)) == list(two.generate(prompt, *settings)), settings
+        assert one.read == two.read and one.reused == two.reused
+
+
+def test_a_step_ahead_that_did_not_count_draws_no_token():
+    """What the calculator forces comes instead of a token that was already drawn."""
+    model = checkpoint.read(checkpoint.find(GOLDENS / "tooluse", "sft"), FLOAT32)
+    gpt, lengths = engine.GPT(model.config, model.weights), []
+    one, two = (engine.Engine(gpt, model.tokenizer, ahead=ahead) for ahead in (True, False))
+    for seed in range(12):
+        prompt = model.tokenizer.render(body("What is 12 * 34?")["messages"])
+        first, second = (list(writer.generate(prompt, 60, 1.5, 0, seed)) for writer in (one, two))
+        assert first == second
+        lengths.append(model.tokenizer.special["<|output_start|>"] in first)
+    assert any(lengths)
+
+
+def test_what_cannot_be_recorded_is_decoded_without_it(monkeypatch):
+    monkeypatch.setattr(engine.Ahead, "step", lambda self, end: self.logits.add_(1))
+    model = tiny_model()
+    writer = engine.Engine(model, NoTools, ahead=True)
+    assert writer.mode.startswith("eager, since CUDA graphs failed: ") and "something else" in writer.mode
+    assert list(writer.generate([1, 2], 9)) == list(engine.Engine(model, NoTools).generate([1, 2], 9))
 
 
 def test_a_conversation_is_read_once():
@@ -3823,6 +3866,15 @@ def test_it_starts_says_what_it_loads_and_answers_as_its_engine_does(base, tmp_p
         assert process.wait(30) == 0 and "Traceback" not in process.stderr.read()
 
 
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="a build of torch without oneDNN")
+def test_a_cpu_without_bfloat16_is_told_so_and_answers_all_the_same(base, tmp_path):
+    write_pair(base / "chatsft_checkpoints" / "d4")
+    for dtype, words in (("bfloat16", "-d float32 is faster here"), ("float32", "decoding: packed matrices, ")):
+        with started(HERE / "chat_web.py", "-d", dtype, cwd=tmp_path, ONEDNN_MAX_CPU_ISA="AVX2") as (_, port, lines):
+            assert words in "\n".join(lines)
+            assert events(ask(port, body("Hello", max_tokens=5)))[-1] == {"done": True}
+
+
 @pytest.mark.parametrize("place, command", [
     (".", ["-m", "scripts.chat_web"]), (".", ["scripts/chat_web.py"]), ("scripts", ["-m", "chat_web"]),
 ])  # fmt: skip
@@ -4294,12 +4346,182 @@ def measure_page() -> None:
             context.close()
 
 
+class PlainGPT(engine.GPT):
+    """The same formulas as a program has them that nobody made fast: nanochat's way.
+
+    Each of q, k, v has a matrix and a product of its own, matrices are float32 and cast whenever they are used, and
+    the cache has the dtype of the computation. Embedding tables are held in it.
+    """
+
+    def __init__(self, config, weights, dtype):
+        tables = ("transformer.wte.", "value_embeds.")
+        self.config, self.dtype, self.device = config, dtype, torch.device("cpu")
+        self.weights = {key: w.to(dtype) if key.startswith(tables) or "gate" in key else w for key, w in weights.items()}
+        self.cos, self.sin = engine.rotary_tables(config, self.device, dtype)
+        self.scales = list(zip(weights["resid_lambdas"], weights["x0_lambdas"], strict=True))
+
+    def product(self, x, name):
+        return torch.nn.functional.linear(x, self.weights[name].to(x.dtype))
+
+    def attention(self, i, a, ids, rotary, span, cache):
+        c, layer = self.config, f"transformer.h.{i}.attn."
+        q, k, v = (self.product(a, f"{layer}c_{part}.weight").unflatten(-1, (-1, c.head_dim)) for part in "qkv")
+        if f"value_embeds.{i}.weight" in self.weights:
+            v = v + self.value_gain(i, a) * torch.nn.functional.embedding(ids, self.weights[f"value_embeds.{i}.weight"]).view_as(v)
+        q, k = ((engine.norm(engine.rotate(x, *rotary)) * c.qk_scale).transpose(1, 2) for x in (q, k))
+        k, v = cache.append(i, k, v.transpose(1, 2))
+        oldest, mask = span
+        y = torch.nn.functional.scaled_dot_product_attention(q, k[:, :, oldest:], v[:, :, oldest:], **mask)
+        return self.product(y.transpose(1, 2).flatten(-2), layer + "c_proj.weight")
+
+    def mlp(self, i, a):
+        layer = f"transformer.h.{i}.mlp."
+        return self.product(self.product(a, layer + "c_fc.weight").relu().square(), layer + "c_proj.weight")
+
+    def logits(self, x):
+        z = self.product(x, "lm_head.weight").float()
+        return self.config.softcap * torch.tanh(z / self.config.softcap)
+
+    @torch.inference_mode()
+    def generate(self, prompt, max_tokens):
+        cache = engine.KVCache(self.config, self.device, self.dtype)
+        cache.keys, cache.values = cache.keys.to(self.dtype), cache.values.to(self.dtype)
+        rng = torch.Generator().manual_seed(1)
+        ids = torch.tensor([prompt])
+        for _ in range(max_tokens):
+            logits = self.logits(self.hidden(ids, cache))[0, -1]  # of all positions
+            likeliest, tokens = logits.topk(50)
+            token = int(tokens[torch.multinomial(torch.softmax(likeliest / 0.8, dim=-1), 1, generator=rng)])
+            yield token
+            ids = torch.tensor([[token]])
+
+
+def measure_speed(depth: int, rounds=7, tokens=24) -> None:
+    """Prints ratios: each round runs all programs one after the other, so that a busy machine slows them all."""
+    torch.set_num_threads(THREADS)
+    torch.manual_seed(1)
+    config, plain_weights = engine.random_weights(depth, torch.device("cpu"), FLOAT32, checkpoint)
+    programs = {}
+    for dtype in (FLOAT32, torch.bfloat16):
+        copies = {key: w.to(dtype if w.dim() > 1 else FLOAT32, copy=True) for key, w in plain_weights.items()}
+        programs[f"this engine, {dtype}"] = engine.Engine(engine.GPT(config, copies), NoTools)
+        programs[f"plain, {dtype}"] = PlainGPT(config, plain_weights, dtype)
+    writing, reading = {name: [] for name in programs}, {name: [] for name in programs}
+    bandwidths, rng = [], random.Random(1)
+    for _ in range(rounds + 1):
+        for name, program in programs.items():
+            settings = {"temperature": 0.8, "top_k": 50} if name.startswith("this") else {}
+            for length, spent, count in ((1024, reading, 0), (256, writing, tokens)):
+                reply = program.generate([rng.randrange(config.vocab_size) for _ in range(length)], count + 1, **settings)
+                began = time.perf_counter()
+                next(reply)
+                if count:
+                    began = time.perf_counter()
+                    assert len(list(reply)) == count
+                spent[name].append((count or length) / (time.perf_counter() - began))
+        bandwidths.append(engine.bandwidth(torch.device("cpu")))
+    reached = statistics.median(bandwidths[1:])
+    print(f"d{depth}, {THREADS} threads, medians of {rounds}; memory reads {reached / 1e9:.1f} GB/s")
+    print("| | written, tokens/s | against plain float32 | share of the bandwidth | 1,024 read, tokens/s | against plain float32 |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    base = [statistics.median(speeds["plain, torch.float32"][1:]) for speeds in (writing, reading)]
+    for name, program in programs.items():
+        wrote, read = (statistics.median(speeds[name][1:]) for speeds in (writing, reading))
+        share = f"{engine.step_bytes(program.model, 256 + tokens // 2) * wrote / reached:.0%}" if name.startswith("this") else ""
+        print(f"| {name} | {wrote:.1f} | {wrote / base[0]:.2f} | {share} | {read:.0f} | {read / base[1]:.2f} |")
+
+
+FASTAPI_SHAPE = """
+import json, sys, uvicorn
+from fastapi import FastAPI
+from fastapi.responses import StreamingResponse
+app = FastAPI()
+async def stream(count):
+    for _ in range(count):
+        yield f"data: {json.dumps({'token': 'word ', 'gpu': 0}, ensure_ascii=False)}\\n\\n"
+    yield f"data: {json.dumps({'done': True})}\\n\\n"
+@app.post("/chat/completions")
+async def chat(body: dict):
+    return StreamingResponse(stream(int(sys.argv[2])), media_type="text/event-stream")
+uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="error", http=sys.argv[3])
+"""
+OUR_SHAPE = """
+import sys, types, chat_web
+from pathlib import Path
+from test_chat_web import ScriptedEngine, make_app
+class Fast(ScriptedEngine):
+    def generate(self, *args, **kwargs):
+        for _ in range(int(sys.argv[2])):
+            yield 119
+        yield 260
+app = make_app(*[Fast() for _ in range(8)], num_gpus=8)
+chat_web.Server(chat_web.listen("127.0.0.1", int(sys.argv[1])), app).serve_forever()
+"""
+
+
+def tokens_per_second(port: int, streams: int, tokens: int) -> float:
+    """Of so many replies at once, each of so many tokens."""
+    question = request_bytes(body(max_tokens=4096), head="Content-Type: application/json\r\nConnection: close\r\n")
+
+    def client(_):
+        with connect(port) as sock:
+            sock.settimeout(120)
+            sock.sendall(question)
+            tail = b""
+            while data := sock.recv(1 << 20):
+                tail = (tail + data)[-200:]
+            assert b'"done"' in tail, tail
+
+    began = time.perf_counter()
+    with ThreadPoolExecutor(streams) as threads:
+        list(threads.map(client, range(streams)))
+    return streams * tokens / (time.perf_counter() - began)
+
+
+def measure_server(tokens=20_000, rounds=5) -> None:
+    """Prints what a token costs this server and the shape of nanochat's last one, with engines that cost nothing."""
+    print("| server | tokens/s, 1 reply | tokens/s, 8 replies | CPU us/token |")
+    print("| --- | --- | --- | --- |")
+    for name, code, *more in (("this one", OUR_SHAPE), ("FastAPI, uvicorn, h11", FASTAPI_SHAPE, "h11"),
+                              ("FastAPI, uvicorn, httptools", FASTAPI_SHAPE, "httptools")):  # fmt: skip
+        with socket.create_server(("127.0.0.1", 0)) as sock:
+            port = sock.getsockname()[1]
+        process = subprocess.Popen([sys.executable, "-c", code, str(port), str(tokens), *more], cwd=HERE)
+        try:
+            while process.poll() is None:
+                with contextlib.suppress(OSError), connect(port):
+                    break
+                time.sleep(0.1)
+            tokens_per_second(port, 1, tokens)
+            ticks = lambda: sum(map(int, Path(f"/proc/{process.pid}/stat").read_text().split()[13:15]))  # noqa: E731
+            before = ticks()
+            one, eight = ([tokens_per_second(port, streams, tokens) for _ in range(rounds)] for streams in (1, 8))
+            spent = (ticks() - before) / os.sysconf("SC_CLK_TCK") / (9 * rounds * tokens)
+            print(f"| {name} | {statistics.median(one):.0f} | {statistics.median(eight):.0f} | {1e6 * spent:.1f} |", flush=True)
+        finally:
+            process.kill()
+            process.wait()
+    speeds = {}
+    for workers in (1, 2, 4, 8):
+        say = [lambda: time.sleep(0.001) or "x"] * 2000
+        with serving(make_app(*[ScriptedEngine(*say, END) for _ in range(workers)], num_gpus=workers)) as port:
+            speeds[workers] = statistics.median(tokens_per_second(port, workers, 2000) for _ in range(rounds))
+        print(f"{workers} workers that sleep 1 ms for each token: {speeds[workers]:.0f} tokens/s, "
+              f"{speeds[workers] / workers / speeds[1]:.3f} of {workers} times one's", flush=True)  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--soak", type=float, metavar="MINUTES")
     parser.add_argument("--load", action="store_true")
     parser.add_argument("--page", action="store_true")
+    parser.add_argument("--server", action="store_true")
+    parser.add_argument("--speed", type=int, metavar="DEPTH")
     args = parser.parse_args()
+    if args.speed:
+        measure_speed(args.speed)
+    if args.server:
+        measure_server()
     if args.page:
         measure_page()
     if args.load:
