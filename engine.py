@@ -24,6 +24,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from itertools import cycle, islice
 
 import torch
 import torch.nn.functional as F
@@ -549,6 +550,42 @@ class Ahead:
             self.arrived[self.slot].record()
 
 
+NGRAM, SHORTEST, LONGEST = (
+    3,
+    3,
+    15,
+)  # tokens: what must have stood there before, and how many are then drafted
+
+
+class Lookup:
+    """Drafts what may follow from what followed the same three tokens earlier in the conversation.
+
+    Where reading the weights bounds a step, a forward pass over some more rows costs little, so that a draft may be
+    wrong now and then. After one that was wrong altogether the next has to wait, longer each time.
+    """
+
+    def __init__(self, tokens: list[int]):
+        self.tokens = tokens  # of the conversation, to which others append
+        self.follower: dict[
+            tuple, int
+        ] = {}  # three tokens -> where the token after them stands, the last time
+        self.indexed, self.size, self.drafted, self.pause, self.wait = 0, SHORTEST, 0, 1, 0
+
+    def draft(self, newest: int, wrong: int, room: int) -> list[int]:
+        """At most `room` tokens after the newest, which is not among the others yet. `wrong` of the last draft were."""
+        if self.drafted:
+            self.size = SHORTEST if wrong else min(2 * self.size, LONGEST)
+            self.wait, self.pause = (self.pause, min(2 * self.pause, 64)) if wrong == self.drafted else (0, 1)
+        for place in range(self.indexed, len(self.tokens)):
+            self.follower[tuple(self.tokens[max(0, place - NGRAM) : place])] = place
+        self.indexed = len(self.tokens)
+        self.wait -= 1
+        start = self.follower.get((*self.tokens[1 - NGRAM :], newest)) if self.wait < 0 else None
+        self.drafted = min(self.size, room) if start is not None else 0
+        period = [*self.tokens[start : start + self.drafted], newest] if self.drafted else []
+        return list(islice(cycle(period), self.drafted))  # what repeats itself shortly may do so again
+
+
 class Engine:
     """Writes replies with one model, one after the other, and remembers the conversation that it read last.
 
@@ -565,6 +602,10 @@ class Engine:
         self.rng = torch.Generator(model.device)
         self.read: list[int] = []  # the tokens that are in the cache
         self.reused = 0  # tokens of the newest prompt that were there already
+        self.lookup: Lookup | None = None
+        self.drafted: deque[tuple[int, Tensor]] = (
+            deque()
+        )  # tokens that are in the cache too, and what follows each
         self.ahead: Ahead | None = None
         self.mode = "eager"
         if model.device.type == "cpu":
@@ -617,8 +658,11 @@ class Engine:
     def reply(self, prompt: list[int], budget: int, settings: dict, check: Callable) -> Iterator[int]:
         del self.read[self.reused :]
         self.cache.rewind(self.reused, prompt[self.reused - 1])
+        self.drafted.clear()
         if self.ahead:
             self.ahead.begin(**settings)
+        elif self.model.device.type == "cpu":
+            self.lookup = Lookup(self.read)
         calculator = Calculator(self.tokenizer)
         unread = prompt[self.reused :]  # the model reads these when its next word is needed
         for _ in range(budget):
@@ -636,25 +680,38 @@ class Engine:
     @torch.inference_mode()
     def next_token(self, unread: list[int], settings: dict, check: Callable[[], None]) -> int:
         """Reads what is unread, and draws the token that follows it."""
-        if not self.ahead:
-            return sample(self.logits_after(unread, check), rng=self.rng, **settings)
-        if self.ahead.goes_on_from(unread):
+        if self.ahead:
+            if self.ahead.goes_on_from(unread):
+                self.read += unread
+            else:
+                self.ahead.start_from(self.logits_after(unread, check), unread[-1])
+            return self.ahead.token()
+        if self.drafted and unread == [self.drafted[0][0]]:
+            logits = self.drafted.popleft()[1]
             self.read += unread
         else:
-            if self.read:
-                self.cache.rewind(len(self.read), self.read[-1])  # the steps ahead did not count
-            self.ahead.start_from(self.logits_after(unread, check), unread[-1])
-        return self.ahead.token()
+            logits = self.logits_after(unread, check)
+        return sample(
+            logits, rng=self.rng, **settings
+        )  # a draft counts if it is drawn: as likely as without it
 
     def logits_after(self, ids: list[int], check: Callable[[], None]) -> Tensor:
         """Reads ids into the cache, in chunks so that memory stays flat: the logits (V,) of what follows them."""
+        if self.cache.length != len(self.read):  # there are drafts in it, or steps ahead, that did not count
+            self.cache.rewind(len(self.read), self.read[-1])
+        draft = []
+        if self.lookup and len(ids) == 1:
+            room = min(CHUNK, self.context - len(self.read)) - 1
+            draft = self.lookup.draft(ids[0], len(self.drafted), room)
         for start in range(0, len(ids), CHUNK):
             if start:
                 check()
             chunk = ids[start : start + CHUNK]
-            x = self.model.hidden(torch.tensor([chunk], device=self.model.device), self.cache)
+            x = self.model.hidden(torch.tensor([chunk + draft], device=self.model.device), self.cache)
             self.read += chunk
-        return self.model.logits(x[0, -1])
+        rows = self.model.logits(x[0, -1 - len(draft) :])
+        self.drafted = deque(zip(draft, rows[1:]))
+        return rows[0]
 
 
 # ------------------------------------------------------------------------------------------------------------

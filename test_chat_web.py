@@ -525,6 +525,58 @@ def test_what_cannot_be_recorded_is_decoded_without_it(monkeypatch):
     assert list(writer.generate([1, 2], 9)) == list(engine.Engine(model, NoTools).generate([1, 2], 9))
 
 
+class Forwards(engine.GPT):
+    """Counts its forward passes."""
+
+    count = 0
+
+    def hidden(self, ids, cache=None):
+        self.count += 1
+        return super().hidden(ids, cache)
+
+
+@pytest.mark.parametrize("era", ERA_NAMES)
+def test_drafts_change_no_token_and_save_passes(era, monkeypatch):
+    """Over prompts full of repetition, whose drafts are right, half right and wrong."""
+    _, config, weights, _ = adapted(era)
+    model, rng = Forwards(dataclasses.replace(config, sequence_len=200), weights), random.Random(era)
+    drafting, plain = engine.Engine(model, NoTools), engine.Engine(model, NoTools)
+    saved, prompt = 0, [1]
+    for seed in range(10):
+        phrase = [rng.randrange(V) for _ in range(rng.randrange(3, 12))]
+        prompt = rng.choice([prompt + phrase * 3, list(drafting.read) + phrase, phrase * 5])[:190]
+        settings = (60, rng.choice([0.0, 0.0, 0.05, 0.3, 1.0]), 0, seed)
+        before = model.count
+        first = list(drafting.generate(prompt, *settings))
+        passes, before = model.count - before, model.count
+        with monkeypatch.context() as patch:
+            patch.setattr(engine.Lookup, "draft", lambda *_: [])
+            assert first == list(plain.generate(prompt, *settings)), settings
+        assert drafting.read == plain.read and drafting.reused == plain.reused
+        saved += model.count - before - passes
+    assert saved > 30
+
+
+def test_a_new_reply_uses_no_draft_of_the_last_one():
+    writer = engine.Engine(tiny_model(), NoTools)
+    first = list(writer.generate([1, 2, 3], 9))
+    writer.drafted.append((3, torch.zeros(V)))  # as a reply leaves it that ends in the middle of a draft
+    assert list(writer.generate([1, 2, 3], 9)) == first and writer.reused == 2
+
+
+def test_drafts_that_are_always_wrong_become_rare():
+    tokens = [1, 2, 3, 4] * 100
+    lookup = engine.Lookup(tokens)
+    sizes = []
+    for _ in range(500):
+        sizes.append(len(lookup.draft(1, wrong=sizes[-1] if sizes else 0, room=99)))
+        tokens += [1, 2, 3, 4]
+    assert sizes[0] == engine.SHORTEST and sum(map(bool, sizes)) < 15
+    lookup = engine.Lookup(tokens)
+    assert [len(lookup.draft(1, wrong=0, room=room)) for room in (99, 99, 99, 99, 5, 0)] == [3, 6, 12, 15, 5, 0]
+    assert lookup.draft(1, wrong=0, room=9) == [2, 3, 4, 1, 2, 3, 4, 1, 2]
+
+
 def test_a_conversation_is_read_once():
     model = CountingModel([65, 66, END], [1, 2, 3])
     writer = engine.Engine(model, TOKENIZER)
@@ -569,11 +621,13 @@ class CountingModel:
     def hidden(self, ids, cache):
         self.calls.append(ids.shape[1])
         cache.advance(ids)
-        return torch.zeros(1, 1, 2)
+        self.length = cache.length
+        return torch.zeros(1, ids.shape[1], 2)
 
     def logits(self, x):
-        step = sum(self.calls) - len(self.prompt)
-        return torch.nn.functional.one_hot(torch.tensor(self.script[min(step, len(self.script) - 1)]), 569).float()
+        steps = range(self.length - len(x) + 1 - len(self.prompt), self.length + 1 - len(self.prompt))
+        tokens = [self.script[min(step, len(self.script) - 1)] for step in steps]
+        return torch.nn.functional.one_hot(torch.tensor(tokens), 569).float()
 
 
 def test_the_tool_state_machine_is_nanochats():
