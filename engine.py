@@ -590,10 +590,11 @@ class Engine:
     """Writes replies with one model, one after the other, and remembers the conversation that it read last.
 
     The tokenizer gives the calculator its text: `special` (name -> id), `encode(text)` and `decode(tokens)`.
-    `ahead` makes it decode as on CUDA, a step ahead of whoever reads; None is where that pays.
+    `ahead` makes it decode as on CUDA, a step ahead of whoever reads, `drafts` as on a CPU, from drafts; None is
+    where that pays.
     """
 
-    def __init__(self, model: GPT, tokenizer, ahead: bool | None = None):
+    def __init__(self, model: GPT, tokenizer, ahead: bool | None = None, drafts: bool | None = None):
         self.model = model
         self.tokenizer = tokenizer
         self.context = model.config.sequence_len
@@ -602,6 +603,7 @@ class Engine:
         self.rng = torch.Generator(model.device)
         self.read: list[int] = []  # the tokens that are in the cache
         self.reused = 0  # tokens of the newest prompt that were there already
+        self.drafts = model.device.type == "cpu" if drafts is None else drafts
         self.lookup: Lookup | None = None
         self.drafted: deque[tuple[int, Tensor]] = (
             deque()
@@ -661,7 +663,7 @@ class Engine:
         self.drafted.clear()
         if self.ahead:
             self.ahead.begin(**settings)
-        elif self.model.device.type == "cpu":
+        elif self.drafts:
             self.lookup = Lookup(self.read)
         calculator = Calculator(self.tokenizer)
         unread = prompt[self.reused :]  # the model reads these when its next word is needed
@@ -784,22 +786,24 @@ def measure(engine: Engine) -> dict:
 
     length = min(256, context // 2)
     written = min(64, (context - length) // 8)
-    reply = engine.generate(prompt(length, 1), written * 7, temperature=0.8, top_k=50)
-    next(reply)
-    spent = seconds(lambda: [next(reply) for _ in range(written)], model.device) / written
     read = bandwidth(model.device)
-    share = step_bytes(model, length + 3 * written) / spent / read
-    report |= {
-        "decode": round(1 / spent, 1),
-        "step_bytes": step_bytes(model, length),
-        "bandwidth": round(read),
-        "share": round(share, 3),
-    }
-    print(
-        f"decode after {length} tokens: {1 / spent:.1f} tokens/s; a step reads "
-        f"{report['step_bytes'] / 1e6:.0f} MB, which is {share:.0%} of the {read / 1e9:.1f} GB/s of this memory",
-        flush=True,
+    report |= {"bandwidth": round(read), "step_bytes": step_bytes(model, length)}
+    print(f"a step reads {report['step_bytes'] / 1e6:.0f} MB, at most {read / 1e9:.1f} GB/s from this memory")
+    ways = {engine.mode: engine} | (
+        {"eager": Engine(model, NoTokenizer, ahead=False)} if engine.ahead else {}
     )
+    for way, writer in ways.items():
+        reply = writer.generate(prompt(length, 1), written * 7, temperature=0.8, top_k=50)
+        next(reply)
+        spent = seconds(lambda: [next(reply) for _ in range(written)], model.device) / written  # noqa: B023
+        share = report["step_bytes"] / spent / read
+        report.setdefault("decode", {})[way] = {
+            "tokens_per_second": round(1 / spent, 1),
+            "share": round(share, 3),
+        }
+        print(
+            f"decode after {length} tokens, {way}: {1 / spent:.1f} tokens/s, {share:.0%} of that", flush=True
+        )
 
     conversation: list[int] = []
     turn = context // 32
@@ -832,7 +836,7 @@ def main() -> None:
     else:
         found, _ = chat_web.pick_checkpoint(flags, checkpoint)
         model = checkpoint.read(found, dtype).engine(device).model
-    engine = Engine(model, NoTokenizer)
+    engine = Engine(model, NoTokenizer, drafts=False)
     loaded = time.perf_counter() - started
     memory = model.nbytes + engine.cache.nbytes
     print(f"loaded in {loaded:.1f} s, {memory / 1e6:.0f} MB of weights and cache on {device}", flush=True)

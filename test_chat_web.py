@@ -3,7 +3,8 @@
 python test_chat_web.py --soak MINUTES runs honest and hostile clients against the demo model for so long, and
 python test_chat_web.py --load prints what happens when more come than can be served. With --page it prints what a
 token costs the browser; with --server what one costs the server, beside uvicorn and FastAPI (which must be installed
-for it); with --speed DEPTH how fast this machine writes and reads, beside a plain program over the same weights.
+for it); with --speed DEPTH how fast this machine writes and reads, beside a plain program over the same weights, and
+with --drafts DEPTH what drafting saves.
 
 Most tests use a tiny random model or a scripted engine and need a second or less. The goldens (checkpoints of every era
 with the tokens that nanochat's own code gave) are looked for in $NANOCHAT_GOLDENS, else in ../shared/goldens; without
@@ -517,6 +518,39 @@ def test_a_step_ahead_that_did_not_count_draws_no_token():
     assert any(lengths)
 
 
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+
+
+@needs_cuda
+@pytest.mark.parametrize("era", ERA_NAMES)
+def test_recorded_steps_change_no_token_on_cuda(era):
+    _, config, weights, _ = adapted(era)
+    weights = {key: tensor.cuda() for key, tensor in weights.items()}
+    model, rng = engine.GPT(dataclasses.replace(config, sequence_len=600), weights), random.Random(era)
+    one, two = engine.Engine(model, NoTools), engine.Engine(model, NoTools, ahead=False)
+    assert one.mode == "3 CUDA graphs" and two.mode == "eager"
+    for seed in range(16):
+        prompt = [rng.randrange(V) for _ in range(rng.randrange(1, 500))]
+        settings = rng.choice([(0.0, 0), (1.0, 0), (1.0, 50), (0.7, 1), (1.0, 0, 0.5), (2.0, 50, 0.5)])
+        settings = (rng.choice([3, 99]), *settings[:2], seed, *settings[2:])
+        assert list(one.generate(prompt, *settings)) == list(two.generate(prompt, *settings)), settings
+
+
+@needs_cuda
+def test_two_replicas_on_one_gpu_say_what_one_says():
+    _, config, weights, _ = adapted("R2")
+    weights = {key: tensor.cuda() for key, tensor in weights.items()}
+    model = engine.GPT(dataclasses.replace(config, sequence_len=600), weights)
+    writers, prompts = [engine.Engine(model, NoTools) for _ in range(2)], [[seed] * 40 for seed in range(40)]
+
+    def replies(writer):
+        return [list(writer.generate(prompt, 200, 1.0, 50, seed)) for seed, prompt in enumerate(prompts)]
+
+    want = replies(writers[0])
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(replies, writers)) == [want, want]
+
+
 def test_what_cannot_be_recorded_is_decoded_without_it(monkeypatch):
     monkeypatch.setattr(engine.Ahead, "step", lambda self, end: self.logits.add_(1))
     model = tiny_model()
@@ -536,11 +570,11 @@ class Forwards(engine.GPT):
 
 
 @pytest.mark.parametrize("era", ERA_NAMES)
-def test_drafts_change_no_token_and_save_passes(era, monkeypatch):
+def test_drafts_change_no_token_and_save_passes(era):
     """Over prompts full of repetition, whose drafts are right, half right and wrong."""
     _, config, weights, _ = adapted(era)
     model, rng = Forwards(dataclasses.replace(config, sequence_len=200), weights), random.Random(era)
-    drafting, plain = engine.Engine(model, NoTools), engine.Engine(model, NoTools)
+    drafting, plain = (engine.Engine(model, NoTools, drafts=drafts) for drafts in (True, False))
     saved, prompt = 0, [1]
     for seed in range(10):
         phrase = [rng.randrange(V) for _ in range(rng.randrange(3, 12))]
@@ -549,9 +583,7 @@ def test_drafts_change_no_token_and_save_passes(era, monkeypatch):
         before = model.count
         first = list(drafting.generate(prompt, *settings))
         passes, before = model.count - before, model.count
-        with monkeypatch.context() as patch:
-            patch.setattr(engine.Lookup, "draft", lambda *_: [])
-            assert first == list(plain.generate(prompt, *settings)), settings
+        assert first == list(plain.generate(prompt, *settings)), settings
         assert drafting.read == plain.read and drafting.reused == plain.reused
         saved += model.count - before - passes
     assert saved > 30
@@ -4027,7 +4059,7 @@ def test_the_benchmark_ends_in_one_json_document(base):
     layers = sum(tensor.numel() for name, tensor in random_weights("R2").items() if ".h." in name)
     rows = 4 * 128  # keys in reach after 128 tokens: the short window has as many
     assert report["step_bytes"] == 4 * (layers + V * 48 + 24 + 2 * 4 + 2) + 4 * 2 * rows * 24
-    assert len(report["turns"]) == 10 and report["decode"] > 0 and report["prefill"]["64"] > 0
+    assert len(report["turns"]) == 10 and report["decode"]["packed matrices"]["share"] > 0 and report["prefill"]["64"] > 0
 
 
 def test_a_server_out_of_file_descriptors_recovers(base):
@@ -4458,7 +4490,7 @@ def measure_speed(depth: int, rounds=7, tokens=24) -> None:
     programs = {}
     for dtype in (FLOAT32, torch.bfloat16):
         copies = {key: w.to(dtype if w.dim() > 1 else FLOAT32, copy=True) for key, w in plain_weights.items()}
-        programs[f"this engine, {dtype}"] = engine.Engine(engine.GPT(config, copies), NoTools)
+        programs[f"this engine, {dtype}"] = engine.Engine(engine.GPT(config, copies), NoTools, drafts=False)
         programs[f"plain, {dtype}"] = PlainGPT(config, plain_weights, dtype)
     writing, reading = {name: [] for name in programs}, {name: [] for name in programs}
     bandwidths, rng = [], random.Random(1)
@@ -4483,6 +4515,48 @@ def measure_speed(depth: int, rounds=7, tokens=24) -> None:
         wrote, read = (statistics.median(speeds[name][1:]) for speeds in (writing, reading))
         share = f"{engine.step_bytes(program.model, 256 + tokens // 2) * wrote / reached:.0%}" if name.startswith("this") else ""
         print(f"| {name} | {wrote:.1f} | {wrote / base[0]:.2f} | {share} | {read:.0f} | {read / base[1]:.2f} |")
+
+
+def measure_drafts(depth: int, texts=12, tokens=128) -> None:
+    """Prints what drafts save, where a model of some depth says what is in recorded texts, token for token."""
+    sys.path.insert(0, str(HERE / "demo"))
+    import train
+
+    torch.set_num_threads(THREADS)
+    torch.manual_seed(1)
+    demo, tokenizer, _ = train.load(HERE / "demo")
+    code, prose = (tokenizer.encode((HERE / name).read_text()) for name in ("chat_web.py", "README.md"))
+    cut = [range(start, start + 300) for start in range(0, min(len(code), len(prose)) - 500, 500)][:texts]
+    kinds = {"prose": [([prose[i] for i in part], prose[part.stop : part.stop + tokens]) for part in cut],
+             "code": [([code[i] for i in part], code[part.stop : part.stop + tokens]) for part in cut],
+             "quoting": [([prose[i] for i in part], prose[part.start + 50 : part.start + 50 + tokens]) for part in cut],
+             "demo conversations": []}  # fmt: skip
+    rng = random.Random(1)
+    for seed in range(texts):
+        prompt = [tokenizer.special["<|bos|>"]]
+        for turn in train.conversation(rng, 6):
+            prompt += train.render_question(tokenizer, turn.question)
+            reply = list(demo.generate(prompt, tokens, 0.8, 50, seed))
+            kinds["demo conversations"].append((list(prompt), reply))
+            prompt += reply
+    print(f"d{depth} | " + " | ".join(kinds) + " |\n" + "| --- " * (len(kinds) + 1) + "|")
+    for dtype in (FLOAT32, torch.bfloat16):
+        model = engine.GPT(*engine.random_weights(depth, torch.device("cpu"), dtype, checkpoint))
+        writers, row = [engine.Engine(model, NoTools, drafts=drafts) for drafts in (False, True)], []
+        for pairs in kinds.values():
+            spent = [0.0, 0.0]
+            for prompt, reply in pairs:
+                for number, writer in enumerate(writers):
+                    with pytest.MonkeyPatch.context() as patch:
+                        script = iter(reply)
+                        patch.setattr(engine, "sample", lambda *_, **__: next(script))  # noqa: B023
+                        written = writer.generate(prompt, len(reply))
+                        next(written)
+                        began = time.perf_counter()
+                        assert [reply[0], *written] == reply
+                        spent[number] += time.perf_counter() - began
+            row.append(f"{spent[0] / spent[1]:.2f}")
+        print(f"| {dtype} | " + " | ".join(row) + " |", flush=True)
 
 
 FASTAPI_SHAPE = """
@@ -4571,9 +4645,12 @@ def main() -> None:
     parser.add_argument("--page", action="store_true")
     parser.add_argument("--server", action="store_true")
     parser.add_argument("--speed", type=int, metavar="DEPTH")
+    parser.add_argument("--drafts", type=int, metavar="DEPTH")
     args = parser.parse_args()
     if args.speed:
         measure_speed(args.speed)
+    if args.drafts:
+        measure_drafts(args.drafts)
     if args.server:
         measure_server()
     if args.page:
