@@ -446,6 +446,7 @@ class Ahead:
         self.slot = 0  # of the newest token's way to the host
         self.tokens = torch.zeros(2, dtype=torch.int64, pin_memory=self.on_cuda)
         self.arrived = [torch.cuda.Event(), torch.cuda.Event()] if self.on_cuda else []
+        self.memory = torch.cuda.graph_pool_handle() if self.on_cuda else None  # one for all: they run in turn
 
         number = partial(torch.zeros, device=model.device)
         self.ids, self.last = number((1, 1), dtype=torch.int64), number((1, 1), dtype=torch.int64)
@@ -470,7 +471,7 @@ class Ahead:
                 work()  # libraries allocate what they need at their first call, which a recording must not
             current.wait_stream(stream)
             graph.register_generator_state(self.rng)
-            with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+            with torch.cuda.graph(graph, self.memory, stream, capture_error_mode="thread_local"):
                 work()
         return graph.replay
 
@@ -547,7 +548,7 @@ class Ahead:
         self.slot = 1 - self.slot
         self.tokens[self.slot].copy_(self.ids.view(()), non_blocking=True)
         if self.on_cuda:
-            self.arrived[self.slot].record()
+            self.arrived[self.slot].record(torch.cuda.current_stream(self.model.device))
 
 
 NGRAM, SHORTEST, LONGEST = (
@@ -620,7 +621,7 @@ class Engine:
                 self.mode = f"{len(self.ahead.steps)} CUDA graphs"
             except torch.OutOfMemoryError:
                 raise
-            except RuntimeError as error:  # a torch, driver or model that cannot be captured
+            except (RuntimeError, AttributeError) as error:  # a torch, driver or model that cannot be captured
                 self.mode = f"eager, since CUDA graphs failed: {str(error).splitlines()[0]}"
 
     def remembers(self, prompt: list[int]) -> int:
