@@ -446,7 +446,9 @@ class Ahead:
         self.slot = 0  # of the newest token's way to the host
         self.tokens = torch.zeros(2, dtype=torch.int64, pin_memory=self.on_cuda)
         self.arrived = [torch.cuda.Event(), torch.cuda.Event()] if self.on_cuda else []
-        self.memory = torch.cuda.graph_pool_handle() if self.on_cuda else None  # one for all: they run in turn
+        self.memory = (
+            torch.cuda.graph_pool_handle() if self.on_cuda else None
+        )  # one for all: they run in turn
 
         number = partial(torch.zeros, device=model.device)
         self.ids, self.last = number((1, 1), dtype=torch.int64), number((1, 1), dtype=torch.int64)
@@ -606,9 +608,8 @@ class Engine:
         self.reused = 0  # tokens of the newest prompt that were there already
         self.drafts = model.device.type == "cpu" if drafts is None else drafts
         self.lookup: Lookup | None = None
-        self.drafted: deque[tuple[int, Tensor]] = (
-            deque()
-        )  # tokens that are in the cache too, and what follows each
+        # Tokens that are in the cache too, though nobody has drawn them yet, and the logits of what follows each.
+        self.drafted: deque[tuple[int, Tensor]] = deque()
         self.ahead: Ahead | None = None
         self.mode = "eager"
         if model.device.type == "cpu":
@@ -621,7 +622,10 @@ class Engine:
                 self.mode = f"{len(self.ahead.steps)} CUDA graphs"
             except torch.OutOfMemoryError:
                 raise
-            except (RuntimeError, AttributeError) as error:  # a torch, driver or model that cannot be captured
+            except (
+                RuntimeError,
+                AttributeError,
+            ) as error:  # a torch, driver or model that cannot be captured
                 self.mode = f"eager, since CUDA graphs failed: {str(error).splitlines()[0]}"
 
     def remembers(self, prompt: list[int]) -> int:
@@ -694,9 +698,8 @@ class Engine:
             self.read += unread
         else:
             logits = self.logits_after(unread, check)
-        return sample(
-            logits, rng=self.rng, **settings
-        )  # a draft counts if it is drawn: as likely as without it
+        # A draft counts if it is what is drawn: that is exactly as likely as without drafts, and the same token.
+        return sample(logits, rng=self.rng, **settings)
 
     def logits_after(self, ids: list[int], check: Callable[[], None]) -> Tensor:
         """Reads ids into the cache, in chunks so that memory stays flat: the logits (V,) of what follows them."""
@@ -721,15 +724,13 @@ class Engine:
 # python engine.py: how fast this machine runs a model, and how much of its memory bandwidth that takes
 
 
-def step_bytes(model: GPT, length: int) -> int:
+def step_bytes(engine: Engine, length: int) -> int:
     """What one decode step must read: every matrix, and the cache rows in reach. Of a table it reads one row."""
-    tables = ("transformer.wte.", "value_embeds.", "bigram_embed.")
-    matrices = sum(
-        t.numel() * t.element_size() for name, t in model.weights.items() if not name.startswith(tables)
-    )
-    c = model.config
+    tables, c = ("transformer.wte.", "value_embeds.", "bigram_embed."), engine.model.config
+    matrices = [tensor for name, tensor in engine.model.weights.items() if not name.startswith(tables)]
     rows = sum(min(length, length if window is None else window + 1) for window in c.windows)
-    return matrices + 2 * rows * c.n_kv_head * c.head_dim * 4
+    row = 2 * c.n_kv_head * c.head_dim * engine.cache.keys.element_size()
+    return sum(matrix.numel() * matrix.element_size() for matrix in matrices) + rows * row
 
 
 def seconds(work: Callable[[], object], device: torch.device, times: int = 5) -> float:
@@ -773,7 +774,13 @@ class NoTokenizer:
 def measure(engine: Engine) -> dict:
     """Tokens per second, and the share of the bandwidth that decoding reaches. Prints as it goes."""
     model, context, vocabulary = engine.model, engine.context, engine.model.config.vocab_size
-    report: dict = {"dtype": str(model.dtype), "device": str(model.device), "prefill": {}, "turns": []}
+    report: dict = {
+        "dtype": str(model.dtype),
+        "device": str(model.device),
+        "prefill": {},
+        "decode": {},
+        "turns": [],
+    }
 
     def prompt(length: int, seed: int) -> list[int]:
         numbers = torch.randint(vocabulary, (length,), generator=torch.Generator().manual_seed(seed))
@@ -788,23 +795,18 @@ def measure(engine: Engine) -> dict:
     length = min(256, context // 2)
     written = min(64, (context - length) // 8)
     read = bandwidth(model.device)
-    report |= {"bandwidth": round(read), "step_bytes": step_bytes(model, length)}
+    report |= {"bandwidth": round(read), "step_bytes": step_bytes(engine, length)}
     print(f"a step reads {report['step_bytes'] / 1e6:.0f} MB, at most {read / 1e9:.1f} GB/s from this memory")
-    ways = {engine.mode: engine} | (
-        {"eager": Engine(model, NoTokenizer, ahead=False)} if engine.ahead else {}
-    )
+    ways = {engine.mode: engine}
+    if engine.ahead:
+        ways["eager"] = Engine(model, NoTokenizer, ahead=False)
     for way, writer in ways.items():
         reply = writer.generate(prompt(length, 1), written * 7, temperature=0.8, top_k=50)
         next(reply)
         spent = seconds(lambda: [next(reply) for _ in range(written)], model.device) / written  # noqa: B023
         share = report["step_bytes"] / spent / read
-        report.setdefault("decode", {})[way] = {
-            "tokens_per_second": round(1 / spent, 1),
-            "share": round(share, 3),
-        }
-        print(
-            f"decode after {length} tokens, {way}: {1 / spent:.1f} tokens/s, {share:.0%} of that", flush=True
-        )
+        report["decode"][way] = {"tokens_per_second": round(1 / spent, 1), "share": round(share, 3)}
+        print(f"decode after {length} tokens, {way}: {1 / spent:.1f} tokens/s, {share:.0%} of it", flush=True)
 
     conversation: list[int] = []
     turn = context // 32

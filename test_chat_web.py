@@ -4513,7 +4513,7 @@ def measure_speed(depth: int, rounds=7, tokens=24) -> None:
     base = [statistics.median(speeds["plain, torch.float32"][1:]) for speeds in (writing, reading)]
     for name, program in programs.items():
         wrote, read = (statistics.median(speeds[name][1:]) for speeds in (writing, reading))
-        share = f"{engine.step_bytes(program.model, 256 + tokens // 2) * wrote / reached:.0%}" if name.startswith("this") else ""
+        share = f"{engine.step_bytes(program, 256 + tokens // 2) * wrote / reached:.0%}" if name.startswith("this") else ""
         print(f"| {name} | {wrote:.1f} | {wrote / base[0]:.2f} | {share} | {read:.0f} | {read / base[1]:.2f} |")
 
 
