@@ -4517,7 +4517,7 @@ def measure_speed(depth: int, rounds=7, tokens=24) -> None:
         print(f"| {name} | {wrote:.1f} | {wrote / base[0]:.2f} | {share} | {read:.0f} | {read / base[1]:.2f} |")
 
 
-def measure_drafts(depth: int, texts=12, tokens=128) -> None:
+def measure_drafts(depth: int, texts=5, tokens=64) -> None:
     """Prints what drafts save, where a model of some depth says what is in recorded texts, token for token."""
     sys.path.insert(0, str(HERE / "demo"))
     import train
