@@ -129,8 +129,8 @@ class KVCache:
         shape = (config.n_layer, 1, config.n_kv_head, config.sequence_len, config.head_dim)
         if device.type == "cpu":
             dtype = torch.float32  # attention over bfloat16 keys takes six times as long there
-        self.keys = torch.zeros(shape, device=device, dtype=dtype)
-        self.values = torch.zeros(shape, device=device, dtype=dtype)
+        self.keys = torch.empty(shape, device=device, dtype=dtype)
+        self.values = torch.empty(shape, device=device, dtype=dtype)
         self.rewind(0)
 
     @property
@@ -177,9 +177,8 @@ class FixedStep:
         return self.position
 
     def reach(self, T: int, window: int | None) -> tuple[int, dict]:
-        oldest = (
-            0 if window is None else max(0, self.end - self.stride - window) // 64 * 64
-        )  # kernels like it even
+        oldest = 0 if window is None else max(0, self.end - self.stride - window)
+        oldest = oldest // 64 * 64  # kernels want their masks aligned
         distance = self.position[:, None] - torch.arange(oldest, self.end, device=self.position.device)
         return oldest, {"attn_mask": (distance >= 0) & (distance <= (self.end if window is None else window))}
 
@@ -216,9 +215,7 @@ class GPT:
                 weights[f"{layer}{name}.weight"] = pack(weights.pop(f"{layer}{name}.weight"))
         weights["lm_head.weight"] = pack(weights.pop("lm_head.weight"))
         names = [f"{name}_lambdas" for name in ("resid", "x0", "bigram") if f"{name}_lambdas" in weights]
-        self.scales = list(
-            zip(*(weights[name].unbind() for name in names))
-        )  # a layer's numbers, two or three
+        self.scales = list(zip(*(weights[name].unbind() for name in names)))  # by layers, two or three each
 
     @property
     def nbytes(self) -> int:
@@ -449,10 +446,10 @@ class Ahead:
         self.slot = 0  # of the newest token's way to the host
         self.tokens = torch.zeros(2, dtype=torch.int64, pin_memory=self.on_cuda)
         self.arrived = [torch.cuda.Event(), torch.cuda.Event()] if self.on_cuda else []
-        self.memory = (
-            torch.cuda.graph_pool_handle() if self.on_cuda else None
-        )  # one for all: they run in turn
+        self.memory = torch.cuda.graph_pool_handle() if self.on_cuda else None  # one, as graphs run in turn
 
+        cache.keys.zero_()  # also what a mask hides has to be a number
+        cache.values.zero_()
         number = partial(torch.zeros, device=model.device)
         self.ids, self.last = number((1, 1), dtype=torch.int64), number((1, 1), dtype=torch.int64)
         self.position = number(1, dtype=torch.int64)
@@ -505,9 +502,7 @@ class Ahead:
         self.cache.rewind(0)
         self.position.zero_()
         self.steps[0]()
-        if not torch.allclose(
-            self.logits, expected, atol=0.5
-        ):  # far more than rounding, far less than a fault
+        if not (self.logits - expected).abs().max() <= 0.5:  # far more than rounding, far less than a fault
             raise RuntimeError("a recorded step computes something else than the model")
 
     def begin(self, temperature: float, top_k: int, top_p: float) -> None:
@@ -556,11 +551,8 @@ class Ahead:
             self.arrived[self.slot].record(torch.cuda.current_stream(self.model.device))
 
 
-NGRAM, SHORTEST, LONGEST = (
-    3,
-    3,
-    15,
-)  # tokens: what must have stood there before, and how many are then drafted
+NGRAM = 3  # tokens that must have stood in the conversation before, for those after them to be drafted
+SHORTEST, LONGEST = 3, 15  # tokens of a draft
 
 
 class Lookup:
@@ -572,9 +564,7 @@ class Lookup:
 
     def __init__(self, tokens: list[int]):
         self.tokens = tokens  # of the conversation, to which others append
-        self.follower: dict[
-            tuple, int
-        ] = {}  # three tokens -> where the token after them stands, the last time
+        self.follower: dict[tuple, int] = {}  # three tokens -> where the next one stood, the last time
         self.indexed, self.size, self.drafted, self.pause, self.wait = 0, SHORTEST, 0, 1, 0
 
     def draft(self, newest: int, wrong: int, room: int) -> list[int]:
@@ -625,11 +615,8 @@ class Engine:
                 self.mode = f"{len(self.ahead.steps)} CUDA graphs"
             except torch.OutOfMemoryError:
                 raise
-            except (
-                RuntimeError,
-                AttributeError,
-            ) as error:  # a torch, driver or model that cannot be captured
-                self.mode = f"eager, since CUDA graphs failed: {str(error).splitlines()[0]}"
+            except (RuntimeError, AttributeError) as error:  # of a torch, driver or model that cannot record
+                self.mode = "eager, since CUDA graphs failed: " + str(error).partition("\n")[0]
 
     def remembers(self, prompt: list[int]) -> int:
         """How many of a prompt's first tokens need not be read. The last one must: its logits are wanted."""
