@@ -1839,13 +1839,28 @@ class Sends:
     """A socket that remembers what is sent."""
 
     def __init__(self):
-        self.sent = []
+        self.sent, self.timeout = [], None
+
+    def gettimeout(self):
+        return self.timeout
 
     def settimeout(self, seconds):
-        pass
+        self.timeout = seconds
 
     def sendall(self, data):
         self.sent.append(data)
+
+
+def test_the_time_that_a_reader_has_is_its_own_whatever_reading_the_request_left(monkeypatch):
+    sock, now = Sends(), [0.0]
+    monkeypatch.setattr(chat_web.time, "monotonic", lambda: now[0])
+    writer = chat_web.ResponseWriter(sock, 30)
+    sock.timeout = 0.001  # of what read the rest of the body
+    for spent, left in ((0, 30), (10, 30), (25, 20), (0, 0.001)):
+        monkeypatch.setattr(sock, "sendall", lambda data, spent=spent: now.__setitem__(0, now[0] + spent))
+        writer.write(b"event")
+        writer.flush()
+        assert sock.timeout == left
 
 
 def test_pieces_of_a_chunk_are_sent_together_and_the_last_chunk_at_once():
