@@ -263,7 +263,6 @@ def adapt(
     for key in list(stored):  # each is let go before the next is cast, so that memory holds about one copy
         tensor = stored.pop(key)
         cast[key] = tensor.to(dtype if tensor.dim() > 1 else torch.float32)
-        del tensor
     windows, notes = pick_windows(era, given, meta, sizes["L"])
     softcap, why = pick_softcap(era, meta, base_meta)
     notes += [why] if why else []

@@ -21,7 +21,7 @@ import statistics
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import cycle, islice
@@ -110,6 +110,11 @@ def linear(x: Tensor, weight: Tensor) -> Tensor:
     return product(x, weight, None, "none", [], "")
 
 
+def bytes_of(weights: Iterable[Tensor]) -> int:
+    """Their size in memory. torch's own nbytes wants a storage, which packed matrices have not."""
+    return sum(weight.numel() * weight.element_size() for weight in weights)
+
+
 def reach(T: int, S: int, window: int | None, device: torch.device) -> tuple[int, dict]:
     """The oldest of S keys that the last T queries need, and the arguments that mask the others for SDPA."""
     oldest = 0 if window is None else max(0, S - T - window)
@@ -117,9 +122,13 @@ def reach(T: int, S: int, window: int | None, device: torch.device) -> tuple[int
         return oldest, {}
     if T == S and (window is None or T <= window + 1):
         return oldest, {"is_causal": True}
-    queries = torch.arange(S - T, S, device=device)[:, None]
-    distance = queries - torch.arange(oldest, S, device=device)  # (T, S - oldest)
-    return oldest, {"attn_mask": (distance >= 0) & (distance <= (S if window is None else window))}
+    return oldest, {"attn_mask": visible(torch.arange(S - T, S, device=device), oldest, S, window)}
+
+
+def visible(queries: Tensor, oldest: int, end: int, window: int | None) -> Tensor:
+    """Which of the keys from `oldest` to `end` the queries at these positions (T,) see: (T, end - oldest) bool."""
+    distance = queries[:, None] - torch.arange(oldest, end, device=queries.device)
+    return (distance >= 0) & (distance <= (end if window is None else window))
 
 
 class KVCache:
@@ -179,8 +188,7 @@ class FixedStep:
     def reach(self, T: int, window: int | None) -> tuple[int, dict]:
         oldest = 0 if window is None else max(0, self.end - self.stride - window)
         oldest = oldest // 64 * 64  # kernels want their masks aligned
-        distance = self.position[:, None] - torch.arange(oldest, self.end, device=self.position.device)
-        return oldest, {"attn_mask": (distance >= 0) & (distance <= (self.end if window is None else window))}
+        return oldest, {"attn_mask": visible(self.position, oldest, self.end, window)}
 
     def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         keys, values = self.cache.keys[layer], self.cache.values[layer]
@@ -219,7 +227,7 @@ class GPT:
 
     @property
     def nbytes(self) -> int:
-        return sum(tensor.numel() * tensor.element_size() for tensor in self.weights.values())
+        return bytes_of(self.weights.values())
 
     def hidden(self, ids: Tensor, cache: KVCache | FixedStep | None = None) -> Tensor:
         """ids (B, T) int64 -> each position's final channels (B, T, C). With a cache, ids go on from there."""
@@ -720,7 +728,7 @@ def step_bytes(engine: Engine, length: int) -> int:
     matrices = [tensor for name, tensor in engine.model.weights.items() if not name.startswith(tables)]
     rows = sum(min(length, length if window is None else window + 1) for window in c.windows)
     row = 2 * c.n_kv_head * c.head_dim * engine.cache.keys.element_size()
-    return sum(matrix.numel() * matrix.element_size() for matrix in matrices) + rows * row
+    return bytes_of(matrices) + rows * row
 
 
 def seconds(work: Callable[[], object], device: torch.device, times: int = 5) -> float:

@@ -4589,8 +4589,7 @@ async def chat(body: dict):
 uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="error", http=sys.argv[3])
 """
 OUR_SHAPE = """
-import sys, types, chat_web
-from pathlib import Path
+import sys, chat_web
 from test_chat_web import ScriptedEngine, make_app
 class Fast(ScriptedEngine):
     def generate(self, *args, **kwargs):
