@@ -624,9 +624,12 @@ def wait_until(done: Callable[[], bool], seconds: float) -> None:
 LINE_BREAKS = str.maketrans({code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)})
 
 
+ENCODER = json.JSONEncoder(ensure_ascii=False)  # json.dumps would make one for every event
+
+
 def event(data: dict) -> bytes:
     """One server-sent event. JSON escapes all line breaks but three, at which common clients split."""
-    return f"data: {json.dumps(data, ensure_ascii=False)}\n\n".translate(LINE_BREAKS).encode()
+    return f"data: {ENCODER.encode(data)}\n\n".translate(LINE_BREAKS).encode()
 
 
 def json_response(data: dict, status: int = 200) -> Response:
@@ -853,7 +856,6 @@ class ResponseWriter(io.RawIOBase):
 
     def __init__(self, sock: socket.socket, seconds: float):
         self.sock, self.patience, self.pieces = sock, seconds, []
-        self.timeout = -1.0  # none yet; to set the socket's is a system call, which not every event needs
 
     def writable(self) -> bool:
         return True
@@ -867,13 +869,20 @@ class ResponseWriter(io.RawIOBase):
     def flush(self) -> None:
         data = b"".join(self.pieces)
         self.pieces.clear()  # first: what could not be sent is not tried again on close
-        if data:
-            if self.sock.gettimeout() != self.timeout or self.patience < self.timeout - 0.01:
-                self.timeout = max(self.patience, 0.001)
-                self.sock.settimeout(self.timeout)
+        if data and (left := data[self.send_at_once(data) :]):
+            self.sock.settimeout(max(self.patience, 0.001))
             started = time.monotonic()
-            self.sock.sendall(data)
+            self.sock.sendall(left)
             self.patience -= time.monotonic() - started
+
+    def send_at_once(self, data: bytes) -> int:
+        """How many bytes the system took without waiting: all of them, but for slow readers."""
+        if self.sock.gettimeout() != 0:
+            self.sock.settimeout(0)  # with a timeout every send is two system calls
+        try:
+            return self.sock.send(data)
+        except BlockingIOError:
+            return 0
 
 
 class Connection(WSGIRequestHandler):

@@ -451,9 +451,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """A model file's tensors, in memory of their own: a file that changes later changes nothing."""
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        Exception
-    ) as error:  # a damaged or hostile file can fail in any way; none of them may be a traceback
+    except Exception as error:  # a damaged or hostile file fails in any way, and none may be a traceback
         raise SystemExit(f"{path}: torch cannot read it as plain tensors ({first_line(error)})") from None
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise SystemExit(f"{path}: it holds something else than a dict of tensors")

@@ -59,9 +59,15 @@ class Config:
         return self.n_embd // self.n_head
 
 
+EPSILON = 2**-23  # of float32, which is what nanochat's RMSNorm has
+
+
 def norm(x: Tensor) -> Tensor:
     """RMSNorm without weights over the last axis (Zhang and Sennrich 2019, equation 4)."""
-    return F.rms_norm(x, x.shape[-1:], eps=2**-23)
+    if x.device.type == "cpu" and x.size(1) == 1:
+        # There it is six operations, and LayerNorm one: of x beside -x the variance is the mean square of x.
+        return F.layer_norm(torch.cat((x, -x), dim=-1), (2 * x.size(-1),), eps=EPSILON)[..., : x.size(-1)]
+    return F.rms_norm(x, x.shape[-1:], eps=EPSILON)
 
 
 def rotary_tables(config: Config, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -83,31 +89,79 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.addcmul(x * cos, x.roll(x.size(-1) // 2, dims=-1), sin)  # u cos + w sin, w cos - u sin
 
 
+def linear(x: Tensor, weight: Tensor) -> Tensor:
+    """F.linear, also for what `pack` returns, in the way that this CPU does it soonest."""
+    if x.device.type != "cpu":
+        return F.linear(x, weight)
+    best = kernels(x.dtype, x.size(-1))
+    if best.widens and x.numel() >= MANY * x.size(-1):
+        return widened(x, weight)
+    return product(x, weight, best.rows)
+
+
+MANY = 128  # rows, from which on it may pay to turn a matrix into float32 first
+
+
+def widened(x: Tensor, weight: Tensor) -> Tensor:
+    return F.linear(x.float(), weight.to_dense(torch.float32)).to(x.dtype)
+
+
+def product(x: Tensor, weight: Tensor, rows: int) -> Tensor:
+    """x times a matrix; if the matrix is packed, and x one row, with so many equal rows in its place."""
+    if weight.layout is torch.strided:
+        return F.linear(x, weight)
+    one = x.dim() > 1 and x.numel() == x.size(-1)
+    many = x.expand(*x.shape[:-2], rows, -1) if one else x
+    y = torch.ops.mkldnn._linear_pointwise(many, weight, None, "none", [], "")
+    return y[..., :1, :] if one else y
+
+
 def pack(weight: Tensor) -> Tensor:
-    """A matrix in the layout that its device multiplies fastest, instead of its own."""
-    if weight.device.type != "cpu" or weight.requires_grad or not packs(weight.dtype):
+    """A matrix in the layout that its device multiplies soonest, instead of its own."""
+    if weight.device.type != "cpu" or weight.requires_grad or not kernels(weight.dtype, weight.size(1)).rows:
         return weight
-    return torch.ops.mkldnn._reorder_linear_weight(weight, 8)  # few rows: as good for one, and for hundreds
+    return packed(weight)
+
+
+def packed(weight: Tensor) -> Tensor:
+    return torch.ops.mkldnn._reorder_linear_weight(weight, 8)  # for 8 rows: as good for one, and for hundreds
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """How this CPU multiplies by matrices of one dtype soonest."""
+
+    rows: int  # in place of one, by a packed matrix; 0 is by a plain one
+    widens: bool  # whether it turns the matrix into float32 for many rows
+    seconds: float  # that one row took when it was tried out
 
 
 @lru_cache
-def packs(dtype: torch.dtype) -> bool:
-    """Whether this CPU multiplies by packed matrices of this dtype: tried out, as torch does not tell."""
-    weight = torch.eye(16, dtype=dtype)
+def kernels(dtype: torch.dtype, columns: int) -> Kernels:
+    """Tries them out on a matrix (1024, columns): CPUs differ by a third for one row, and by half for many."""
+    plain = torch.ones(1024, columns, dtype=dtype)
+    held = {0: plain}
     try:
-        return torch.equal(linear(weight, torch.ops.mkldnn._reorder_linear_weight(weight, 8)), weight)
+        product(plain, packed(plain), 1)
+        held |= dict.fromkeys((1, 4), packed(plain))
     except (RuntimeError, AttributeError):  # no bfloat16 arithmetic, or a build of torch without oneDNN
-        return False
+        pass
+    row, rows = plain[:1], plain[: 4 * MANY]
+    one = shortest({n: partial(product, row, weight, n) for n, weight in held.items()}, times=9)
+    best = min(one, key=one.get)
+    if dtype == torch.float32:
+        return Kernels(best, False, one[best])
+    ways = {False: partial(product, rows, held[best], best), True: partial(widened, rows, held[best])}
+    many = shortest(ways, times=2)
+    return Kernels(best, many[True] < many[False], one[best])
 
 
-def linear(x: Tensor, weight: Tensor) -> Tensor:
-    """F.linear, also for a packed matrix, by which four equal rows are multiplied sooner than one."""
-    if weight.layout is torch.strided:
-        return F.linear(x, weight)
-    product = torch.ops.mkldnn._linear_pointwise
-    if x.dim() > 1 and x.numel() == x.size(-1):
-        return product(x.expand(*x.shape[:-2], 4, -1), weight, None, "none", [], "")[..., :1, :]
-    return product(x, weight, None, "none", [], "")
+@torch.inference_mode()
+def shortest(ways: dict[int, Callable[[], object]], times: int) -> dict[int, float]:
+    """The shortest time, in seconds, of each way; they take turns."""
+    device = torch.device("cpu")
+    rounds = [{way: seconds(work, device, 1) for way, work in ways.items()} for _ in range(times)]
+    return {way: min(spent[way] for spent in rounds) for way in ways}
 
 
 def bytes_of(weights: Iterable[Tensor]) -> int:
@@ -158,13 +212,14 @@ class KVCache:
     def reach(self, T: int, window: int | None) -> tuple[int, dict]:
         return reach(T, self.length + T, window, self.keys.device)
 
-    def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Stores k and v, each (1, K, T, D), behind `length`; returns all so far, each (1, K, S, D)."""
-        end = self.length + k.size(2)
+    def append(self, layer: int, k: Tensor, v: Tensor, oldest: int) -> tuple[Tensor, Tensor]:
+        """Stores k and v, each (1, K, T, D), behind `length`; returns those from `oldest` on, each (1, K, S, D)."""
+        T, end = k.size(2), self.length + k.size(2)
         assert end <= self.keys.size(3), f"{end} tokens in a cache of {self.keys.size(3)}"
-        self.keys[layer, :, :, self.length : end] = k
-        self.values[layer, :, :, self.length : end] = v
-        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+        keys, values = self.keys[layer], self.values[layer]
+        keys.narrow(2, self.length, T).copy_(k)
+        values.narrow(2, self.length, T).copy_(v)
+        return keys.narrow(2, oldest, end - oldest), values.narrow(2, oldest, end - oldest)
 
     def advance(self, ids: Tensor) -> None:
         """Called once every layer has stored ids (1, T)."""
@@ -190,11 +245,11 @@ class FixedStep:
         oldest = oldest // 64 * 64  # kernels want their masks aligned
         return oldest, {"attn_mask": visible(self.position, oldest, self.end, window)}
 
-    def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    def append(self, layer: int, k: Tensor, v: Tensor, oldest: int) -> tuple[Tensor, Tensor]:
         keys, values = self.cache.keys[layer], self.cache.values[layer]
         keys.index_copy_(2, self.position, k)
         values.index_copy_(2, self.position, v)
-        return keys[:, :, : self.end], values[:, :, : self.end]
+        return keys[:, :, oldest : self.end], values[:, :, oldest : self.end]
 
     def advance(self, ids: Tensor) -> None:
         self.position += 1
@@ -272,11 +327,11 @@ class GPT:
             v = v + self.value_gain(i, a) * embedded
         qk, v = norm(rotate(qk, *rotary)).transpose(1, 2), v.transpose(1, 2)  # (B, heads, T, D)
         q, k = qk.split((c.n_head, c.n_kv_head), dim=1)
-        if cache:
-            k, v = cache.append(i, k, v)  # (B, K, S, D)
         oldest, mask = span
+        if cache:
+            k, v = cache.append(i, k, v, oldest)  # (B, K, S, D)
         y = F.scaled_dot_product_attention(
-            q.to(k.dtype), k[:, :, oldest:], v[:, :, oldest:], **mask,
+            q.to(k.dtype), k, v, **mask,
             scale=c.qk_scale**2 / math.sqrt(c.head_dim), enable_gqa=c.n_head != c.n_kv_head,
         ).to(a.dtype)  # fmt: skip
         return linear(y.transpose(1, 2).flatten(-2), w[layer + "c_proj.weight"])
@@ -614,9 +669,10 @@ class Engine:
         self.ahead: Ahead | None = None
         self.mode = "eager"
         if model.device.type == "cpu":
-            self.mode = "packed matrices" if packs(model.dtype) else "plain matrices"
-            if packs(torch.float32) and not packs(model.dtype):
-                self.mode += ", as this CPU has no bfloat16 arithmetic: -d float32 is faster here"
+            best, wide = (kernels(dtype, model.config.n_embd) for dtype in (model.dtype, torch.float32))
+            self.mode = "packed matrices" if best.rows else "plain matrices"
+            if best.seconds > 1.2 * wide.seconds:
+                self.mode += f", but this CPU has no fast {model.dtype}: -d float32 is faster here"
         if ahead or ahead is None and model.device.type == "cuda":
             try:
                 self.ahead = Ahead(model, self.cache, self.rng)
