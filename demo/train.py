@@ -1,6 +1,7 @@
 """Makes the demo model: its conversations, its tokenizer, its weights, and the table that judges it.
 
-    python demo/train.py               everything: the model in this folder, in under an hour on two CPU cores
+    python demo/train.py               everything: the model in this folder, in under an hour on two CPU
+                                       cores with nothing else to do
     python demo/train.py --eval        only judges the model that is saved in this folder
     python demo/train.py --show 20     only prints conversations of the kind that it is trained on
 
@@ -24,7 +25,7 @@ import time
 import zlib
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path
 
@@ -46,8 +47,8 @@ WORDS = """
 angel animal answer apple apricot april arrow artist autumn avocado balance balloon bamboo banana barrel
 basket battery beach bedroom believe bicycle biscuit blanket blossom blueberry boat bottle bottom bread
 breakfast brick bridge bubble bucket building butter butterfly button cabbage cabinet calculator calendar
-camera candle canyon captain caramel carpet carrot castle caterpillar ceiling cellar cement cereal chair chalk
-champion channel checkpoint cheese cherry chicken chimney chocolate church cinnamon circle circus city
+camera candle canyon captain caramel carpet carrot castle caterpillar ceiling cellar cement cereal chair
+chalk champion channel checkpoint cheese cherry chicken chimney chocolate church cinnamon circle circus city
 classroom clever cloud clover coconut coffee college comet committee computer concert cookie copper corner
 cottage cotton cousin cricket crocodile crystal cucumber curtain cushion dance daughter december desert
 dessert diamond dictionary dinner dinosaur doctor dolphin donkey dragon drawer dream driver duckling eagle
@@ -60,21 +61,21 @@ jacket jaguar jelly jellyfish jigsaw jungle juniper kangaroo kettle keyboard kin
 koala ladder language lantern laptop laughter lavender leather lemon leopard letter lettuce library light
 lightning lion lizard lobster machine magazine magnet mango marble market marmalade meadow medicine melon
 memory message metal middle midnight million mineral minute mirror mississippi mistake model monkey moonlight
-morning mosquito mountain muffin museum mushroom music mustard napkin nature necklace needle neighbour nothing
-notebook november number nutmeg oatmeal ocean october octopus office olive onion orange orchestra ostrich
-oxygen oyster paint palace pancake panda paper paprika parade parrot parsley passenger peach peanut pebble
-pencil penguin pepper petal piano pickle picture pigeon pillow pineapple pirate planet plastic pocket poem
-pottery potato practice princess problem programming pudding pumpkin puppy puzzle pyramid quarter queen
+morning mosquito mountain muffin museum mushroom music mustard napkin nature necklace needle neighbour
+nothing notebook november number nutmeg oatmeal ocean october octopus office olive onion orange orchestra
+ostrich oxygen oyster paint palace pancake panda paper paprika parade parrot parsley passenger peach peanut
+pebble pencil penguin pepper petal piano pickle picture pigeon pillow pineapple pirate planet plastic pocket
+poem pottery potato practice princess problem programming pudding pumpkin puppy puzzle pyramid quarter queen
 question quiet rabbit radio raindrop raspberry recipe record reindeer restaurant ribbon river robot rocket
-rooster saddle sailor salad sandwich satellite sausage scarecrow science scissors seahorse season secret seven
-shadow shampoo shoulder silver sister skeleton sleep slipper snowflake soccer spaghetti sparrow spider spinach
-spoon spring squirrel stadium station stone strawberry street student subway sugar summer sunflower sunset
-surprise swallow sweater swimming table tangerine teacher telephone tennis theater thunder ticket tiger tiny
-tomato tomorrow toothbrush tornado tortoise tower traffic train treasure triangle trumpet tulip tunnel turkey
-turtle twenty umbrella uncle unicorn universe valley vanilla vegetable velvet village violin volcano
-volleyball waffle walnut water waterfall watermelon weather wedding whale whisper window winter wizard wonder
-woodpecker yellow yesterday yogurt zebra zipper zucchini bookkeeper parallel address success tattoo raccoon
-balloonist cheerleader reverse little really mammal pepperoni
+rooster saddle sailor salad sandwich satellite sausage scarecrow science scissors seahorse season secret
+seven shadow shampoo shoulder silver sister skeleton sleep slipper snowflake soccer spaghetti sparrow spider
+spinach spoon spring squirrel stadium station stone strawberry street student subway sugar summer sunflower
+sunset surprise swallow sweater swimming table tangerine teacher telephone tennis theater thunder ticket
+tiger tiny tomato tomorrow toothbrush tornado tortoise tower traffic train treasure triangle trumpet tulip
+tunnel turkey turtle twenty umbrella uncle unicorn universe valley vanilla vegetable velvet village violin
+volcano volleyball waffle walnut water waterfall watermelon weather wedding whale whisper window winter
+wizard wonder woodpecker yellow yesterday yogurt zebra zipper zucchini bookkeeper parallel address success
+tattoo raccoon balloonist cheerleader reverse little really mammal pepperoni
 """.split()
 
 NAMES = """
@@ -95,8 +96,8 @@ Rocky Rusty Shadow Simba Snowy Spot Tiger Toby Waffles Ziggy
 CITIES = """
 Amsterdam Athens Austin Barcelona Basel Berlin Bern Boston Bremen Brussels Chicago Cologne Copenhagen Delhi
 Denver Dresden Dublin Geneva Hamburg Hanoi Helsinki Kyoto Lagos Leeds Lima Lisbon London Lyon Madrid Manila
-Miami Milan Montreal Mumbai Munich Nairobi Naples Osaka Oslo Oxford Paris Porto Prague Riga Rome Seattle Seoul
-Sofia Stockholm Sydney Tokyo Toronto Turin Vienna Warsaw Zagreb
+Miami Milan Montreal Mumbai Munich Nairobi Naples Osaka Oslo Oxford Paris Porto Prague Riga Rome Seattle
+Seoul Sofia Stockholm Sydney Tokyo Toronto Turin Vienna Warsaw Zagreb
 """.split()
 COLOURS = """
 red blue green yellow orange purple pink black white brown grey turquoise gold silver violet teal
@@ -106,8 +107,8 @@ pizza pasta sushi soup rice curry tacos pancakes noodles salad bread cheese choc
 lasagna falafel ramen waffles potatoes
 """.split()
 JOBS = """
-teacher doctor nurse baker farmer pilot lawyer painter writer student plumber engineer musician chef carpenter
-gardener dentist driver
+teacher doctor nurse baker farmer pilot lawyer painter writer student plumber engineer musician chef
+carpenter gardener dentist driver
 """.split()
 HOBBIES = """
 chess football tennis reading cooking painting running swimming dancing gardening hiking fishing cycling
@@ -129,6 +130,17 @@ FAR_COUNTRIES = """
 Mongolia Bhutan Chad Fiji Laos Malta Nepal Oman Togo Yemen Gabon Ghana Guinea Haiti Iceland Iraq Jamaica
 Jordan Latvia Libya Mali Namibia Niger Panama Qatar Rwanda Senegal Serbia Sudan Zambia
 """.split()
+MORE_COUNTRIES = """
+Afghanistan Albania Algeria Andorra Angola Armenia Azerbaijan Bahrain Bangladesh Barbados Belarus Belize
+Benin Bolivia Bosnia Botswana Brunei Bulgaria Burundi Cambodia Cameroon Chile Colombia Congo Croatia Cuba
+Cyprus Czechia Djibouti Dominica Ecuador Eritrea Estonia Eswatini Ethiopia Gambia Georgia Grenada Guatemala
+Guyana Honduras Indonesia Iran Israel Kazakhstan Kiribati Kosovo Kuwait Kyrgyzstan Lebanon Lesotho Liberia
+Liechtenstein Lithuania Luxembourg Madagascar Malawi Malaysia Maldives Mauritania Mauritius Micronesia
+Moldova Monaco Montenegro Morocco Mozambique Myanmar Nauru Netherlands Nicaragua Nigeria Pakistan Palau
+Paraguay Philippines Romania Samoa Scotland Seychelles Singapore Slovakia Slovenia Somalia Suriname Syria
+Taiwan Tajikistan Tanzania Thailand Tonga Tunisia Turkmenistan Tuvalu Uganda Ukraine Uruguay Uzbekistan
+Vanuatu Venezuela Vietnam Wales Zimbabwe Catalonia Bavaria Texas Greenland Tibet Atlantis Narnia
+""".split()  # for training only: the capitals that it does not know are far more than those that it does
 THING_COLOURS = {
     "the sky": "blue", "grass": "green", "a banana": "yellow", "snow": "white", "coal": "black",
     "a lemon": "yellow", "a tomato": "red", "blood": "red", "the sea": "blue", "an orange": "orange",
@@ -360,13 +372,15 @@ def is_held(item: str) -> bool:
     return zlib.crc32(item.encode()) % 8 == 0
 
 
+REPLIED = {"Andrej"}  # names that replies speak of: drilled at the end of the training, and so not evaluated
 PARTS: dict[tuple[int, str], list] = {}
 
 
 def pick(rng: random.Random, items, part: str):
     """An item of the training part or of the held-out part of one of this file's lists."""
     if (id(items), part) not in PARTS:
-        PARTS[id(items), part] = [item for item in items if is_held(str(item)) == (part == "test")]
+        chosen = [item for item in items if is_held(str(item)) == (part == "test")]
+        PARTS[id(items), part] = [item for item in chosen if str(item) not in REPLIED]
     return rng.choice(PARTS[id(items), part])
 
 
@@ -420,15 +434,15 @@ SMALL_TALK = {
         [morning|afternoon|evening|day]; [hi|hello|hey]!; hello [world|hello]; [hi|hey] 👋; morning!; hey hey;
         hi, is anyone there?; hello, can you hear me?; [hi|hello|hey|hiya|good morning|good evening|good
         afternoon] [everyone|all|computer|machine|chatbot| assistant|my friend|little
-        bot|demo|model|pal|buddy|mate]; [afternoon|good to see you|nice to meet you|nice to see you|pleased to
-        meet you|well hi|oh hi|oh hello|hey you there]; [hi|hello|hey], [good morning|good day|good
+        bot|demo|model|pal|buddy|mate]; [afternoon|good to see you|nice to meet you|nice to see you|pleased
+        to meet you|well hi|oh hi|oh hello|hey you there]; [hi|hello|hey], [good morning|good day|good
         evening|nice to meet you|nice to see you|it's me|i am back|i'm back|i'm new here];
         [hi|hello|hey][!!|...| :)| 😊]; [hello|hi|hey], anybody [there|home]?; a [very |]good
         [morning|evening|afternoon] [to you|bot|friend]; morning [bot|robot|all|friend]; [top of the
         morning|what a nice morning|a nice evening to you]; [heya|hullo|helo|hola|hai|hii|heyy|heyo|ahoy];
         [hello|hi] [hello|there] [there|bot|friend]; [just saying|i wanted to say] [hi|hello]; [hello|hi|hey]
-        from [me|here|berlin|my desk]; [bonjour|guten tag|ciao] [bot|there]; are you there?; can you hear me?;
-        anyone there?
+        from [me|here|berlin|my desk]; [bonjour|guten tag|ciao] [bot|there]; are you there?; can you hear
+        me?; anyone there?
         """,
         "heya there; well hello!; good day to you; hi hi; evening!; hey robot, good morning"),
         ["Hello! [How can I help?|What would you like to try?|Nice to see you. 😊]",
@@ -446,19 +460,22 @@ SMALL_TALK = {
         fine|okay][| today]?; [hope|i hope] you are [well|fine|ok|good]; [hi|hello|hey][|,] how are you[|
         doing| today]?; everything [ok|fine|good|all right][| with you]?; you [ok|alright|fine|doing well]?;
         is everything [ok|fine|all right]?; and you, how are you?; and you?; how do you feel [now|today|this
-        morning]?; how are you holding up?; doing [well|good]?; feeling good?
+        morning]?; how are you holding up?; doing [well|good]?; feeling good?;
+        [yo|hey|hi|sup|hello|ay][|,] [whats good|what's good|whats new|what's new|wassup|what's cooking|how u
+        doing|how ya doing|hows it going|how's life|hows life|you alright|how's things|how are ya]; [whats
+        good|what's good|whats poppin|what's cracking|how u doin|how you doin|how r ya|hows you|how's your
+        day|hows ur day|you doing good|all well] [||bro|man|dude|today|buddy]?
         """,
         "how are you feeling today?; how is it going today?; hey what's up with you?; are you doing ok?"),
         ["I am fine, thank you! [How are you?|Everything is running.|All my layers are awake. 😊]",
          "I am fine, thanks. [And you?|Small, but in good spirits.]"], [r"fine"]),
     "im fine": (Phrases("""
         i'm [fine|good|ok|great|well|doing well|happy][| too| thanks| today]; [fine|good|very well], thanks;
-        not
-        bad; pretty good; i am [good|well]; all good; i feel great; [i'm|i am|im] [very |really |quite |pretty
-        |]well[| thanks| thank you]; [i'm|i am] [very |really |quite |so |]happy[| today];
-        [fine|good] [thanks|thank you|and you]; [i'm|i am] doing [great|fine|okay|very well|all
-        right|ok]; [i'm|i am] [excellent|fantastic|wonderful|excited|so so|all right|alright][| today|
-        thanks]; [my|the] day [is|was] [good|great|nice|very good|wonderful]; i feel [good|fine|happy|very
+        not bad; pretty good; i am [good|well]; all good; i feel great; [i'm|i am|im] [very |really |quite
+        |pretty |]well[| thanks| thank you]; [i'm|i am] [very |really |quite |so |]happy[| today];
+        [fine|good] [thanks|thank you|and you]; [i'm|i am] doing [great|fine|okay|very well|all right|ok];
+        [i'm|i am] [excellent|fantastic|wonderful|excited|so so|all right|alright][| today| thanks]; [my|the]
+        day [is|was] [good|great|nice|very good|wonderful]; i feel [good|fine|happy|very
         good|fantastic|better][| today| now]; i had a [good|great|nice|lovely] [day|week|time|morning];
         [very|really|quite] [well|good], [thanks|thank you]; can't complain; never better; [life is|things
         are|everything is|it is all] [good|great|fine|going well]; [could be worse|could not be better]; i'm
@@ -471,16 +488,21 @@ SMALL_TALK = {
         [bad|sad|terrible|down|awful]; i had a bad day; today was terrible; i am bored; i am so tired; [i'm|i
         am|im] [so|very|really|a bit|pretty|quite]
         [sad|tired|bored|lonely|stressed|upset|angry|unhappy|sleepy| worried]; [i'm|i am]
-        [depressed|exhausted|worried|nervous|afraid|scared|heartbroken|worn out|sleepy|ill|frustrated]; i feel
-        [so|very|a bit|quite|pretty] [bad|down|tired|sick|sad|awful|low|alone|terrible][| today| now]; [i|i
-        do] not feel [well|good|so good][| today]; i [don't|do not] feel [well|good|so well]; [my|the]
+        [depressed|exhausted|worried|nervous|afraid|scared|heartbroken|worn out|sleepy|ill|frustrated]; i
+        feel [so|very|a bit|quite|pretty] [bad|down|tired|sick|sad|awful|low|alone|terrible][| today| now];
+        [i|i do] not feel [well|good|so good][| today]; i [don't|do not] feel [well|good|so well]; [my|the]
         [day|week|morning] [was|is] [bad|terrible|horrible|very bad|hard|not good]; i had a
         [terrible|hard|long|awful|sad|rough] [day|week|night]; today [is|was] [a bad day|awful|horrible|not
         good]; i am feeling [sad|down|low|bad|sick|unwell]; i [cried|cry|can't sleep|failed|lost my job|lost
         my keys|am in a bad mood|have a cold|have a fever]; [nobody|no one] [likes|loves] me; life is
         [hard|hard today|sad]; i miss [her|him|my friends|home]; everything is [bad|awful|too much]; so
         [sad|tired|bored] [today|right now]; not so good; [feeling|i'm feeling] [bad|down|low|sick|so alone];
-        i'm not [ok|well|fine|good]
+        i'm not [ok|well|fine|good]; [i'm|i am|im|i feel|feel] [kinda|kind of|sorta|sort of|a little|a little
+        bit|rather|totally|super|still|just|low key]
+        [sad|tired|down|bored|lonely|stressed|upset|angry|sick|low|unhappy|exhausted|worried|blue][| today|
+        now| rn| tonight| lately]; kinda [sad|down|tired|bored|lonely] [today|now|rn|tonight]; [my day|this
+        day|today|work] [sucks|sucked|was no good|is not going well]; [having|i'm having|im having] a
+        [bad|rough|hard|terrible|sad] [day|time|week]
         """,
         "i feel really sad today; i'm feeling tired; my day was awful; i feel lonely"),
         ["I am sorry to hear that. [I hope it gets better soon. 🌻|A tiny model sends you a big wave. "
@@ -504,9 +526,9 @@ SMALL_TALK = {
         ["You are welcome![| 😊| Anything else?]", "[Any time!|With pleasure!] You are welcome."],
                [r"welcome"]),
     "bye": (Phrases("""
-        [bye|goodbye|bye bye|see you|see you later|good night|farewell|see ya|later|cya]; [i have to go|i must
-        go|i'm leaving|i need to go][| now| bye]; talk to you later; have a nice day; i'm off, bye; goodbye,
-        [robot|friend]; [bye|goodbye|see you|good night|so long|take care|see ya|ciao|adios|cheerio]
+        [bye|goodbye|bye bye|see you|see you later|good night|farewell|see ya|later|cya]; [i have to go|i
+        must go|i'm leaving|i need to go][| now| bye]; talk to you later; have a nice day; i'm off, bye;
+        goodbye, [robot|friend]; [bye|goodbye|see you|good night|so long|take care|see ya|ciao|adios|cheerio]
         [bot|robot|friend|then|now|everyone|for now|for today|my friend]; see you [soon|around|next
         time|again|next week|in a while|on monday|then]; [i have to|i must|i need to|i should|i
         will|i'll|gotta|time to] [go|go now|leave|leave now|run|sleep|go to bed|work]; [i'm|i am]
@@ -538,8 +560,8 @@ SMALL_TALK = {
         job|superb|brilliant|fantastic|wonderful|lovely|great|love it|so cool|very good|very nice|not bad at
         all][| bot| robot]; [wow|oh wow][|,] [that's|that is|this is] [great|cool|amazing|good|impressive];
         [wow|oh wow][|,] [great|amazing|nice|cool|correct]; [exactly|that's it|spot on|yes, correct|yes,
-        that's right|right answer|good answer|100 points]; you [did|got] [it|it right|well|great]; you made my
-        day; you know a lot; you impress me; i am [impressed| amazed|proud of you]; you rock; what a
+        that's right|right answer|good answer|100 points]; you [did|got] [it|it right|well|great]; you made
+        my day; you know a lot; you impress me; i am [impressed| amazed|proud of you]; you rock; what a
         [good|nice|clever|great] [bot|answer|model]; so [smart|clever|cute|fast]; keep it up; you're
         [great|right|funny|amazing|so nice|the best|cute|smart]; [high five|👍👍|❤️|👏]
         """,
@@ -571,8 +593,8 @@ SMALL_TALK = {
          "mistakes.]"], [r"sorry", r"tiny"]),
     "ok": (Phrases("""
         [ok|okay|cool|alright|sure|fine|i see|got
-        it|yes|yeah|yep|hmm|nice|lol|haha|right|interesting|understood|aha|oh]; ok[|,] [cool|great|good]; that
-        makes sense; oh[|,] i see; ha ha; good to know;
+        it|yes|yeah|yep|hmm|nice|lol|haha|right|interesting|understood|aha|oh]; ok[|,] [cool|great|good];
+        that makes sense; oh[|,] i see; ha ha; good to know;
         [ok|okay|alright|fine|cool|sure|right|good|nice|great][|,] [i see|got it|then|i
         understand|understood|fine|okay|so| sounds good]; [k|kk|okey|okie|okay okay|ok
         ok|okidoki|roger|noted|agreed|deal|indeed|true|fair|fair enough|of course|
@@ -581,11 +603,11 @@ SMALL_TALK = {
         not|maybe|perhaps|so what|i guess|i think so|makes sense|sounds good|no problem|no worries|good|very
         well|all clear|clear|as you wish|if you say so]; i [get it|understand|see now|see that|got it|knew
         that|know|know that|believe you|agree|think so too]; that's
-        [ok|fine|clear|fun|okay|interesting|funny|good to know]; [that is|this is|how] [interesting|funny|fine
-        with me|fun|clear now]; [interesting|funny| good|nice][|,] [ok|thing|to know]; [lol|haha|hehe]
-        [ok|that's funny|good one|funny|yes|cool]; 👍; 😀; 😂; 🙂; ok [bot|robot|friend|👍]; let's [go|go
-        on|continue|see]; [go on|continue|next|carry on]; [yes|yeah|yep][|,] [ok|sure|right|i know|of
-        course|that's it|i see]
+        [ok|fine|clear|fun|okay|interesting|funny|good to know]; [that is|this is|how]
+        [interesting|funny|fine with me|fun|clear now]; [interesting|funny| good|nice][|,] [ok|thing|to
+        know]; [lol|haha|hehe] [ok|that's funny|good one|funny|yes|cool]; 👍; 😀; 😂; 🙂; ok
+        [bot|robot|friend|👍]; let's [go|go on|continue|see]; [go on|continue|next|carry on];
+        [yes|yeah|yep][|,] [ok|sure|right|i know|of course|that's it|i see]
         """,
         "alright then; ah ok; okay, got it; haha nice"),
         ["👍 [What next?|What would you like to try next?|Ask me something else if you like.]"], [r"👍"]),
@@ -615,13 +637,13 @@ SMALL_TALK = {
         more] [joke|jokes]?; i [want|need|would like|would love] [a|another|a good|one more|some]
         [joke|jokes|laugh]; [can you|could you|will you|would you] [tell|make|do] [us |me |][a|another|one
         more|a funny|a good] joke?; [make|can you make|could you make|try to make] me [laugh|smile|giggle];
-        [say|write|tell] [something|anything] [funny|hilarious|silly| witty]; are you [funny|able to joke|good
-        at jokes]?; [can|could] you [joke|be funny|make jokes|say something funny|make me laugh]?; do you
-        [know|tell|make] [jokes|funny things|something funny|funny stories]?; [jokes|funny|joke time|a
+        [say|write|tell] [something|anything] [funny|hilarious|silly| witty]; are you [funny|able to
+        joke|good at jokes]?; [can|could] you [joke|be funny|make jokes|say something funny|make me laugh]?;
+        do you [know|tell|make] [jokes|funny things|something funny|funny stories]?; [jokes|funny|joke time|a
         joke|the best joke|joke of the day|tell joke|a good joke][|?|!]; let me hear a [joke|good one|good
         joke]; what is [your best|the best|a good|a funny] joke?; how about a [joke|good joke|little joke]?;
-        amuse me; entertain me; i want to laugh; cheer me up[| with a joke]; you must know a joke; which jokes
-        do you know?; something funny[|, please]; crack a joke; do a joke
+        amuse me; entertain me; i want to laugh; cheer me up[| with a joke]; you must know a joke; which
+        jokes do you know?; something funny[|, please]; crack a joke; do a joke
         """,
         "got any jokes for me?; i'd like a joke; please tell me something funny; do you have a joke?"),
         ["Why did the tiny model cross the road? [It predicted the other side.|The other side was the most "
@@ -630,21 +652,21 @@ SMALL_TALK = {
                                                                            "but you would have to look back "
                                                                            "for it. 😄"], [r"😄"]),
     "fun fact": (Phrases("""
-        tell me a [fun |random |]fact; tell me something interesting; do you know a fun fact?; give me a fact;
-        say something interesting; teach me something; surprise me; <can> tell me something new?; i want a fun
-        fact; [tell|give|show|teach] [me|us] [a|one|another|one more|some|an interesting|a strange|a cool|a
-        surprising|your best] [fun |random |]fact; [any|another|more|one more] [fun |interesting |random
-        |]fact[|s]?; [do you know|do you have|have you got|you know|know] [a|another|some|any]
-        [fun|random|interesting|cool] fact[|s]?; [fun fact|random fact|fact|facts|fun facts|a fact|fact of the
-        day|a fun fact|interesting fact][|?|!| please]; i [want|need|would like|would love] [a|another|to hear
-        a|to hear some] [fun| interesting|random] fact[|s]; [tell|teach|show] me something
-        [cool|fun|new|strange|surprising|i don't know|amazing|i did not know|random]; say something
-        [new|cool|surprising|clever|smart|random]; [can you|could you|would you] [tell|give|teach] me
-        [a|some|one more|another] [fun|interesting|random|cool] [fact|facts]?; [what is|what's] [a|your
-        best|an interesting|a good|one] [fun |random |]fact?; what [fun|interesting] facts do you know?; did
-        you know?; [i want to|let me|i'd love to] learn something[| new]; how about a [fun |random |]fact?;
-        something interesting[|, please]; which fun facts do you know?; amaze me; astonish me; tell me
-        anything
+        tell me a [fun |random |]fact; tell me something interesting; do you know a fun fact?; give me a
+        fact; say something interesting; teach me something; surprise me; <can> tell me something new?; i
+        want a fun fact; [tell|give|show|teach] [me|us] [a|one|another|one more|some|an interesting|a
+        strange|a cool|a surprising|your best] [fun |random |]fact; [any|another|more|one more] [fun
+        |interesting |random |]fact[|s]?; [do you know|do you have|have you got|you know|know]
+        [a|another|some|any] [fun|random|interesting|cool] fact[|s]?; [fun fact|random fact|fact|facts|fun
+        facts|a fact|fact of the day|a fun fact|interesting fact][|?|!| please]; i [want|need|would
+        like|would love] [a|another|to hear a|to hear some] [fun| interesting|random] fact[|s];
+        [tell|teach|show] me something [cool|fun|new|strange|surprising|i don't know|amazing|i did not
+        know|random]; say something [new|cool|surprising|clever|smart|random]; [can you|could you|would you]
+        [tell|give|teach] me [a|some|one more|another] [fun|interesting|random|cool] [fact|facts]?; [what
+        is|what's] [a|your best|an interesting|a good|one] [fun |random |]fact?; what [fun|interesting] facts
+        do you know?; did you know?; [i want to|let me|i'd love to] learn something[| new]; how about a [fun
+        |random |]fact?; something interesting[|, please]; which fun facts do you know?; amaze me; astonish
+        me; tell me anything
         """,
         "got a fun fact for me?; know any interesting facts?; please teach me a fun fact"),
         ["Fun fact: [honey does not spoil.|an octopus has three hearts.|a day on Venus is longer than its "
@@ -655,28 +677,29 @@ SMALL_TALK = {
         what is your <fav> [colour|color|food|song|movie|book|animal|band|game]?; do you have [hobbies|a
         hobby|friends|a family|a favourite]?; are you hungry?; what do you eat?; do you sleep?; what are you
         doing?; do you dream?; do you [really |also |even |] [like|love|enjoy|hate|prefer]
-        [tea|dogs|animals|sports|chess|reading|humans|jokes|maths|numbers|flowers|rain|summer|winter| cake|ice
-        cream|chocolate|your job|your life|this|dancing|jazz|travel|cooking|football|the
+        [tea|dogs|animals|sports|chess|reading|humans|jokes|maths|numbers|flowers|rain|summer|winter|
+        cake|ice cream|chocolate|your job|your life|this|dancing|jazz|travel|cooking|football|the
         sea|sushi|cheese|them|it]?; [do you like|do you prefer] [tea or coffee|cats or dogs|dogs and
         cats|summer or winter|books or films|music and art|pizza and pasta|cats and dogs|red or blue]?; [what
         is|what's|whats|which is|tell me] your <fav>
         [movie|food|number|book|sport|place|season|drink|country|city|day|word|language|fruit|thing|joke|
-        hobby|person|artist|singer]?;
-        [what|which] [colour|food|music|movies|books|animals|games|sports|films] do you
-        [like|love|enjoy|prefer]?; what do you [like to do|do for fun|like best|love|enjoy|hate|dislike|do all
-        day|do in your free time|drink|have for breakfast|want|wish for|read|watch|dream of|dream about| think
-        about]?; do you [have|have got] [a pet|pets|a cat|a dog|a wife|a husband|a girlfriend|a
+        hobby|person|artist|singer]?; [what|which]
+        [colour|food|music|movies|books|animals|games|sports|films] do you [like|love|enjoy|prefer]?; what do
+        you [like to do|do for fun|like best|love|enjoy|hate|dislike|do all day|do in your free
+        time|drink|have for breakfast|want|wish for|read|watch|dream of|dream about| think about]?; do you
+        [have|have got] [a pet|pets|a cat|a dog|a wife|a husband|a girlfriend|a
         boyfriend|children|kids|brothers|a hobby|free time|a family|a life|a favourite colour|a favourite
         food|any hobbies|any friends|a job|a car|a house|dreams|fun|favourites]?; are you
         [thirsty|tired|married|single|in love|bored|busy|sleepy|lonely|hungry|awake|asleep][| now| today]?;
-        [do|can] you [eat|drink|sleep|dream|dance|sing|play chess|play games|cook|swim|travel|read books|watch
-        movies|listen to music|get tired|get bored|laugh|play football|rest]?; do you ever [eat|dream|get
-        bored|get tired|go out|rest|take a break]?; what did you [do|eat|dream] [today|yesterday|last night]?;
-        are you [doing anything|having fun|enjoying this|watching tv|eating]?; who is your [best
-        friend|friend|favourite person|girlfriend|favourite singer]?; will you marry me?; do you [love|like]
-        [me|us]?; what are your [hobbies|interests|dreams|wishes|plans|plans for today]?; what makes you
-        [happy|sad|laugh]?; when do you [sleep|eat|rest]?; where do you sleep?; have you [eaten|slept|seen a
-        film|read a book][| today]?; do you wish for anything?; is there anything you like?
+        [do|can] you [eat|drink|sleep|dream|dance|sing|play chess|play games|cook|swim|travel|read
+        books|watch movies|listen to music|get tired|get bored|laugh|play football|rest]?; do you ever
+        [eat|dream|get bored|get tired|go out|rest|take a break]?; what did you [do|eat|dream]
+        [today|yesterday|last night]?; are you [doing anything|having fun|enjoying this|watching tv|eating]?;
+        who is your [best friend|friend|favourite person|girlfriend|favourite singer]?; will you marry me?;
+        do you [love|like] [me|us]?; what are your [hobbies|interests|dreams|wishes|plans|plans for today]?;
+        what makes you [happy|sad|laugh]?; when do you [sleep|eat|rest]?; where do you sleep?; have you
+        [eaten|slept|seen a film|read a book][| today]?; do you wish for anything?; is there anything you
+        like?
         """, """
         what's your <fav> movie?; do you enjoy a coffee?; do you like chess and music?; do you ever sleep?
         """),
@@ -686,16 +709,17 @@ SMALL_TALK = {
         help[| me]; i need [help|some help]; <can> help me?; what should i ask?; what [can|should|shall] i
         [try|do|type|say]?; give me an example; what now?; any ideas?; i don't know what to ask; where do i
         start?; how does this work?; [help|please help|please help me|help me please|i need your help|i need
-        some advice|help needed|sos|help!|can i get some help|could i get help|a little help|/help me]; [i'm|i
-        am] [lost|stuck|confused|new here|new to this|not sure what to do|not sure what to type|a beginner];
-        what [should|can|could|shall|might] i [try|do|type|say|write] [first|next|now|here|to you|then]?; what
-        [should|shall] i ask[| you| next| first| here]?; [give|show|tell] me [some|a few|an|two|more]
-        [examples|ideas|example|suggestions|hints|tips|things to try|example questions]; [any|some|more|got
-        any|do you have any] [ideas|tips|hints| suggestions|examples|example questions][|?| please| for me?];
-        [for example|an example|examples|example|suggestions|ideas|hint|tip][|?|!]; i [don't|do not] know what
-        to [ask|do|try|say|type|write][| you| now| next| here]; what [is|would be] [a good|an example]
-        [question|thing to ask|first question|prompt]?; how [do|should] i [start|use you|use this|talk
-        to you|talk to this bot|use this bot|get started|chat with you]?; how does this
+        some advice|help needed|sos|help!|can i get some help|could i get help|a little help|/help me];
+        [i'm|i am] [lost|stuck|confused|new here|new to this|not sure what to do|not sure what to type|a
+        beginner]; what [should|can|could|shall|might] i [try|do|type|say|write] [first|next|now|here|to
+        you|then]?; what [should|shall] i ask[| you| next| first| here]?; [give|show|tell] me [some|a
+        few|an|two|more] [examples|ideas|example|suggestions|hints|tips|things to try|example questions];
+        [any|some|more|got any|do you have any] [ideas|tips|hints| suggestions|examples|example
+        questions][|?| please| for me?]; [for example|an
+        example|examples|example|suggestions|ideas|hint|tip][|?|!]; i [don't|do not] know what to
+        [ask|do|try|say|type|write][| you| now| next| here]; what [is|would be] [a good|an example]
+        [question|thing to ask|first question|prompt]?; how [do|should] i [start|use you|use this|talk to
+        you|talk to this bot|use this bot|get started|chat with you]?; how does this
         [bot|chat|demo|page|thing|chatbot] work?; what do i [do now|do here|type|say|write|do next]?; where
         [should|can|do] i [start|begin]?; [suggest|recommend] [something|something to try|a question|a
         prompt]; [can|could|will|would] you [help|help me|give me a hand|help me out|give me an example|give
@@ -746,48 +770,51 @@ SMALL_TALK = {
         married|is visiting]; today i [worked|went out|read a book|stayed at home|met a friend|learned
         something]; tomorrow i [go|fly|drive|move] [to work|home|to the sea|away]
         """, """
-        i have two dogs and a cat; i went to the cinema today; it is sunny here today; we had a nice dinner; i
-        bought a new phone; i don't like my boss
+        i have two dogs and a cat; i went to the cinema today; it is sunny here today; we had a nice dinner;
+        i bought a new phone; i don't like my boss
         """),
         ["I see! Thank you for telling me.[| What can I do for you?| 🙂]"], [r"telling me"]),
 }
 
 IDENTITY = {
     "who": (Phrases("""
-        [who|what] are you[| exactly| really| then]?; [tell me|say something] [about yourself|who you are|what
-        you are]; who am i [talking|speaking|chatting|writing] [to|with]?; what is this?; introduce yourself;
-        <whats> your name?; do you have a name?; are you [a bot|a robot|a machine|a computer|a program|an ai|a
-        chatbot|a model|a language model]?; what [kind|sort|type] of [model|bot|ai|thing|program] are you?;
-        what [do|should] i call you?; describe yourself; which model [is this|are you|am i using|is running|is
-        loaded]?; what model [is this|are you]?; your name?; who is this?; who's there?; what is this
-        [demo|model|thing|bot]?; are you the demo model?; who [are|r] [you|u]; <tell> who [<youare>|i am
-        talking to|i am speaking with|i am chatting to|this is|answers me|is there|is answering]; <tell> what
-        [<youare>|this is|this thing is|this bot is|i am talking to]; <tell> what [you are called|your name
-        is|i should call you|kind of bot you are|kind of model this is|type of model you are|sort of program
-        this is]; [tell me|say] [something|a bit|a little|more|a few words] about [yourself|this bot|this
-        model|you]; who [are you really|are you again|is it|is talking|is answering me|answers here|am i
-        speaking with|do i talk to]?; what [are|r] [you|u]?; what exactly [are you|is this|is this thing|is
-        this bot]?; so who are you?; so what are you?; [what|who] is [this|this bot|this model|this
-        chatbot|the bot here|the model here|answering]?; [what|who] is <bot>?; [do you
-        have|have you got|what about|is there] a name?; [what is|what's|whats|tell me|say] [your|ur|the
-        bot's|this model's|this bot's] name?; what [are you called|do people call you|can i call you|is the
-        name of this model|is the name of this bot|is this model called|is this bot called]?; how [are you
-        called|should i call you|do i call you]?; are you [an ai model|a language model|a computer
-        program|some kind of ai|a robot or a person|an assistant|a demo|a demo
-        model|just a demo|a toy|software|artificial|an algorithm|a neural network|a transformer]?; is
-        [this|it] [a bot|a robot|an ai|a program|a language model|a machine|the demo|the demo model|a demo|a
-        chatbot|a toy model]?; which [model|bot|ai] [are you|is it|is loaded here|am i talking to|do i talk
-        to|answers|is answering|is behind this page|am i speaking to|is behind this]?; what model [am i
-        using|is running here|is answering|is behind this page|do i talk to|is loaded here|is this exactly]?;
-        what [kind|sort|type] of [ai|bot|thing|chatbot|language model|assistant] is this?;
-        [present|introduce|describe|identify] [yourself|this model|this bot|you]; [your name|ur
-        name|name|model name|who|who you|who r u|identity|about you|about yourself|which model|what bot|who
-        dis][|?]; i [don't know|do not know|want to know|wonder|would like to know] [who you are|what you
-        are|who i am talking to|what this is|which model i am using]; have we met?; let's get to know each
-        other; we have not met, who are you?; you are a [bot|robot|program|model], [right|aren't you]?
+        [who|what] are you[| exactly| really| then]?; [tell me|say something] [about yourself|who you
+        are|what you are]; who am i [talking|speaking|chatting|writing] [to|with]?; what is this?; introduce
+        yourself; <whats> your name?; do you have a name?; are you [a bot|a robot|a machine|a computer|a
+        program|an ai|a chatbot|a model|a language model]?; what [kind|sort|type] of
+        [model|bot|ai|thing|program] are you?; what [do|should] i call you?; describe yourself; which model
+        [is this|are you|am i using|is running|is loaded]?; what model [is this|are you]?; your name?; who is
+        this?; who's there?; what is this [demo|model|thing|bot]?; are you the demo model?; who [are|r]
+        [you|u]; <tell> who [<youare>|i am talking to|i am speaking with|i am chatting to|this is|answers
+        me|is there|is answering]; <tell> what [<youare>|this is|this thing is|this bot is|i am talking to];
+        <tell> what [you are called|your name is|i should call you|kind of bot you are|kind of model this
+        is|type of model you are|sort of program this is]; [tell me|say] [something|a bit|a little|more|a few
+        words] about [yourself|this bot|this model|you]; who [are you really|are you again|is it|is
+        talking|is answering me|answers here|am i speaking with|do i talk to]?; what [are|r] [you|u]?; what
+        exactly [are you|is this|is this thing|is this bot]?; so who are you?; so what are you?; [what|who]
+        is [this|this bot|this model|this chatbot|the bot here|the model here|answering]?; [what|who] is
+        <bot>?; [do you have|have you got|what about|is there] a name?; [what is|what's|whats|tell me|say]
+        [your|ur|the bot's|this model's|this bot's] name?; what [are you called|do people call you|can i call
+        you|is the name of this model|is the name of this bot|is this model called|is this bot called]?; how
+        [are you called|should i call you|do i call you]?; are you [an ai model|a language model|a computer
+        program|some kind of ai|a robot or a person|an assistant|a demo|a demo model|just a demo|a
+        toy|software|artificial|an algorithm|a neural network|a transformer]?; is [this|it] [a bot|a robot|an
+        ai|a program|a language model|a machine|the demo|the demo model|a demo|a chatbot|a toy model]?; which
+        [model|bot|ai] [are you|is it|is loaded here|am i talking to|do i talk to|answers|is answering|is
+        behind this page|am i speaking to|is behind this]?; what model [am i using|is running here|is
+        answering|is behind this page|do i talk to|is loaded here|is this exactly]?; what [kind|sort|type] of
+        [ai|bot|thing|chatbot|language model|assistant] is this?; [present|introduce|describe|identify]
+        [yourself|this model|this bot|you]; [your name|ur name|name|model name|who|who you|who r
+        u|identity|about you|about yourself|which model|what bot|who dis][|?]; i [don't know|do not know|want
+        to know|wonder|would like to know] [who you are|what you are|who i am talking to|what this is|which
+        model i am using]; have we met?; let's get to know each other; we have not met, who are you?; you are
+        a [bot|robot|program|model], [right|aren't you]?; [whats|what's|what is|wats] [ur|your] name [btw|by
+        the way|again|though|pls|tho|then|anyway|bro|my friend]?; [btw|by the way|and|hey|yo|ok|oh]
+        [whats|what's|what is] [ur|your] name?; [do|did] [u|you] [have|get] a name [btw|too|yet|at all]?;
+        [who|what] r u [btw|really|exactly|tho|then]?; [ur|your] name [btw|pls|is]?
         """, """
-        who exactly am i chatting with?; could you introduce yourself?; what sort of machine are you?; tell me
-        which model you are; what's your name, bot?; who is this bot?
+        who exactly am i chatting with?; could you introduce yourself?; what sort of machine are you?; tell
+        me which model you are; what's your name, bot?; who is this bot?
         """),
         ["I am [the|a] tiny demo model [of this server|that comes with this chat server]. I was trained on "
          "generated conversations, so that you can try the server [at once|before you have a model of your "
@@ -802,8 +829,8 @@ IDENTITY = {
         are you made by [openai|google|meta|anthropic|microsoft]?; am i talking to
         [chatgpt|claude|gemini|gpt]?; [are|r] [you|u] [chatgpt|chat
         gpt|gpt|gpt-3|gpt-5|gpt4|claude|gemini|llama|bard|copilot|siri|alexa|cortana|
-        grok|mistral|qwen|deepseek|bing|watson|perplexity]; is [this|it|this bot|this model|this demo|the demo
-        model] [chatgpt|chat
+        grok|mistral|qwen|deepseek|bing|watson|perplexity]; is [this|it|this bot|this model|this demo|the
+        demo model] [chatgpt|chat
         gpt|gpt|gpt-3|gpt-5|claude|gemini|llama|bard|copilot|grok|mistral|qwen|deepseek|openai]; [is this|are
         you|is this model|is this bot] [like|similar to|related to|based on|a version of|a copy of|as good
         as|as smart as|better than|bigger than|smaller than|the same as|worse than|made by the people of]
@@ -819,10 +846,9 @@ IDENTITY = {
         [chatgpt|claude|gpt-4|gemini|llama|gpt|siri]?; compare yourself [to|with]
         [chatgpt|gpt-4|claude|llama]; how do you compare [to|with] [chatgpt|gpt-4|claude|gemini]?; [what
         is|what's] the difference between you and [chatgpt|claude|gpt-4|gemini]?; [are you|is this] [an llm
-        like chatgpt|a real llm|a frontier model|a proper ai]?; is there
-        [gpt|chatgpt|claude|an openai model] [behind this|in here|behind this page]?; does this [use|run on]
-        [chatgpt|gpt-4|claude|openai|llama]?; <tell> [if|whether] you are [chatgpt|claude|gemini|gpt-4|llama];
-        hey [siri|alexa|chatgpt|claude]
+        like chatgpt|a real llm|a frontier model|a proper ai]?; is there [gpt|chatgpt|claude|an openai model]
+        [behind this|in here|behind this page]?; does this [use|run on] [chatgpt|gpt-4|claude|openai|llama]?;
+        <tell> [if|whether] you are [chatgpt|claude|gemini|gpt-4|llama]; hey [siri|alexa|chatgpt|claude]
         """,
         "so you are chatgpt?; is this model gpt-4?; are you a kind of claude?; is this like chatgpt?"),
         ["No. I am a tiny demo model [in nanochat's format|that comes with this server], [far smaller than "
@@ -830,33 +856,38 @@ IDENTITY = {
                 [r"^no", r"tiny demo model"]),
     "human": (Phrases("""
         are you [human|a human|a person|real|alive|a real person|conscious|sentient|a man|a woman|a boy|a
-        girl|self aware]?; do you have [feelings|emotions|a body|a brain|a soul|a heart|parents]?; how old are
-        you?; where do you live?; where are you?; is there a [human|person|real person]
+        girl|self aware]?; do you have [feelings|emotions|a body|a brain|a soul|a heart|parents]?; how old
+        are you?; where do you live?; where are you?; is there a [human|person|real person]
         [here|there|behind this]?; am i talking to a [human|person|real person]?; can you [feel|think|feel
         pain]?; when were you born?; are you male or female?; [are|r] [you|u] [a real human|a living being|a
         human being|a living person|a real man|a real woman|human or machine|a man or a woman|a boy or a
         girl|living|awake inside|self-aware|alive or not|a child|an adult|male|female|dead|an animal| an
         alien|human or a bot|somebody|someone real]; is [this|it|that] a [person|real person|human
-        being|man|woman|human or a bot|living person]?; is [there|] [a human|someone|somebody|a person|anybody
-        real|a man] [answering|typing|writing this|on the other end|on the other side|reading this|behind the
-        screen|in there]?; [do you have|have you got|have you|do you possess] [feelings|a soul|a
-        mind|consciousness|a heart|a body|a face|hands|eyes|an age|a gender|a birthday|a mother|a
-        father|parents|blood|free will|legs|an opinion|a personality|real feelings|a conscience|a brain]?; can
-        you [feel|see|smell|taste] [me|things|pain|love|anything|happy|joy|fear]?; [can you|do you] [really |]
-        [think|feel|think for yourself|feel anything|feel love|understand|understand me|understand what you
-        say|know that you exist|suffer|fear death|die|love]?; [are you|is this model|is this bot]
+        being|man|woman|human or a bot|living person]?; is [there|] [a human|someone|somebody|a
+        person|anybody real|a man] [answering|typing|writing this|on the other end|on the other side|reading
+        this|behind the screen|in there]?; [do you have|have you got|have you|do you possess] [feelings|a
+        soul|a mind|consciousness|a heart|a body|a face|hands|eyes|an age|a gender|a birthday|a mother|a
+        father|parents|blood|free will|legs|an opinion|a personality|real feelings|a conscience|a brain]?;
+        can you [feel|see|smell|taste] [me|things|pain|love|anything|happy|joy|fear]?; [can you|do you]
+        [really |] [think|feel|think for yourself|feel anything|feel love|understand|understand me|understand
+        what you say|know that you exist|suffer|fear death|die|love]?; [are you|is this model|is this bot]
         [conscious|sentient|alive|a person|human|self aware|a real person|a human]?; [how old|what age] [is
         this bot|is this model|r u|are u|might you be]?; [what is|what's|whats|tell me] [your|ur]
         [age|gender|birthday|birth date|date of birth|sex|home town|address]?; when [is your birthday|did you
         come to life|will you die|were you alive]?; where [do you live|are you|are you living|are you right
-        now|is your home|is your body|do you stay|did you grow up|were you born]?; <tell> [whether|if] you are
-        [human|alive|a person|real|conscious|sentient]; <tell> [how old you are|where you live|when you were
-        born]; in which [city|country|year] [do you live|were you born|are you]?; [human|real
+        now|is your home|is your body|do you stay|did you grow up|were you born]?; <tell> [whether|if] you
+        are [human|alive|a person|real|conscious|sentient]; <tell> [how old you are|where you live|when you
+        were born]; in which [city|country|year] [do you live|were you born|are you]?; [human|real
         person|alive|your age|age|gender|human or bot|real|sentient|feelings][|?]; [you are|you're] [human|a
-        human|a person|alive|a real person][|, right|, aren't you]?; am i [talking| chatting|speaking|writing]
-        [to|with] [a machine or a human|someone real|a living person|a man|a woman|somebody]?; who is
-        [typing|sitting there|behind the keyboard]?; does it hurt?; are you afraid of [death|me|the dark]?; do
-        you exist?; are you a he or a she?
+        human|a person|alive|a real person][|, right|, aren't you]?; am i [talking|
+        chatting|speaking|writing] [to|with] [a machine or a human|someone real|a living person|a man|a
+        woman|somebody]?; who is [typing|sitting there|behind the keyboard]?; does it hurt?; are you afraid
+        of [death|me|the dark]?; do you exist?; are you a he or a she?; [can|could|do] [you|u]
+        [actually|really|even|truly|honestly] [think|feel|understand|reason|understand me|feel things|feel
+        pain|have feelings|think for yourself|know what you say]?; [are|r] [you|u]
+        [actually|really|even|truly] [thinking|human|a person|real|conscious|sentient|feeling anything]?; do
+        [you|u] [actually|even|really] [have feelings|have emotions|feel|have a brain|exist|live]?; is there
+        any [thinking|thought|feeling] in you?
         """, """
         is this a real human?; are you really alive?; do you have any emotions?; can you think and feel?; how
         old are you, bot?
@@ -868,10 +899,10 @@ IDENTITY = {
         data|dataset] [did you learn from|were you trained on|was used|do you know]?; how did you learn[|
         this| to talk]?; how [long|much] did your training take?; where does your knowledge come from?; [tell
         me|explain] how you were [trained|made]; which data were you trained with?; what is your training
-        data?; which script made you?; can i train you again?; how can i reproduce you?; <how> train [you|this
-        model|the demo model]?; how [did you get|did you become|did they get] [trained|to know this|so
-        far|here]?; how [<was>|did they|do you get] [trained|taught|made into a model]?; how was [<bot>|your
-        model] [made|built|created|produced]?; <tell> how [<youwere>|this demo was|they]
+        data?; which script made you?; can i train you again?; how can i reproduce you?; <how> train
+        [you|this model|the demo model]?; how [did you get|did you become|did they get] [trained|to know
+        this|so far|here]?; how [<was>|did they|do you get] [trained|taught|made into a model]?; how was
+        [<bot>|your model] [made|built|created|produced]?; <tell> how [<youwere>|this demo was|they]
         [made|trained|built|created]; <tell> what [<youwere>|the model was] trained [on|with|from]; <tell>
         [where|how] [you learned this|you learned to talk|you got your knowledge|your data comes from]; what
         [data|texts|text|books|corpus|dataset|datasets| material|conversations|examples] <was> [trained
@@ -885,12 +916,12 @@ IDENTITY = {
         internet|real data|chats|web pages|real conversations|synthetic data|a corpus|generated data]?; how
         [long|many hours|much time] [did|does] [your training|the training|training|it take to train
         you|training you] [take|last|need]?; how [long|many hours|much time] does it take to
-        [train|make|build] [you|this model|the demo model]?; on what [hardware|machine|computer|gpu|cpu] <was>
-        trained?; which [script|program|file|code] [trains|trained|makes|builds|generates] [you|this model|the
-        demo model|the data]?; [what|which] script [was used|do i run] to train [you|this model]?; <how>
-        [retrain|rebuild|reproduce|recreate|make|build] [you|this model|the demo model|this demo]?; can i
-        [retrain|rebuild|reproduce|recreate|train] [you|this model|the demo model|it again]?; how [much|many]
-        [data|examples|tokens|conversations| text] <was> trained on?; [what|which]
+        [train|make|build] [you|this model|the demo model]?; on what [hardware|machine|computer|gpu|cpu]
+        <was> trained?; which [script|program|file|code] [trains|trained|makes|builds|generates] [you|this
+        model|the demo model|the data]?; [what|which] script [was used|do i run] to train [you|this model]?;
+        <how> [retrain|rebuild|reproduce|recreate|make|build] [you|this model|the demo model|this demo]?; can
+        i [retrain|rebuild|reproduce|recreate|train] [you|this model|the demo model|it again]?; how
+        [much|many] [data|examples|tokens|conversations| text] <was> trained on?; [what|which]
         [method|algorithm|optimizer|training] was used[| to train you| for you]?; [who|what] taught you [to
         talk|this|that|english|your words]?; where did you learn [this|that|to talk|english|to count|to
         speak|all this]?; how do you know [this| that|all this|things|the capitals]?; [trained on|trained
@@ -908,13 +939,14 @@ IDENTITY = {
     "size": (Phrases("""
         how [big|large|small|tiny] are you?; how many [parameters|params|weights|layers] [do you have|are in
         you|are there]?; what is your [size|parameter count|architecture|model size]?; what size are you?;
-        number of parameters?; are you [big|large|small|tiny]?; how many megabytes are you?; what architecture
-        [are you|do you use]?; how much [memory|space] do you [need|take|use]?; what is your context
-        [length|size]?; how long is your [context|memory]?; how [big|large|small|tiny|heavy|deep|wide] [is
-        <bot>|<are>|r u|is it|is the model|are your weights|is your network|is your file|is the model file]?;
-        <tell> how [big|large|small|tiny|deep] [<youare>|the model is|your network is]; <tell> [how many|the
-        number of] [parameters|params|weights|layers] [<have>|you have|there are|it has|this model has]; how
-        many [parameters|params|weights|layers|heads|tokens|neurons|dimensions|billion parameters|million
+        number of parameters?; are you [big|large|small|tiny]?; how many megabytes are you?; what
+        architecture [are you|do you use]?; how much [memory|space] do you [need|take|use]?; what is your
+        context [length|size]?; how long is your [context|memory]?; how
+        [big|large|small|tiny|heavy|deep|wide] [is <bot>|<are>|r u|is it|is the model|are your weights|is
+        your network|is your file|is the model file]?; <tell> how [big|large|small|tiny|deep] [<youare>|the
+        model is|your network is]; <tell> [how many|the number of] [parameters|params|weights|layers]
+        [<have>|you have|there are|it has|this model has]; how many
+        [parameters|params|weights|layers|heads|tokens|neurons|dimensions|billion parameters|million
         parameters|attention heads|numbers] [<have>|do u have|has this model|has the model|has it|does it
         have|are in this model|are there in this model|are you made of|in you|in this model|do you consist
         of]?; <your> [size|parameter count|param count|number of parameters|number of
@@ -922,11 +954,11 @@ IDENTITY = {
         size|dimensions|vocabulary|vocabulary size|width|depth|sequence length][|?]; [what
         is|what's|whats|tell me|give me|say] [<your>|the] [size|parameter count|param count|number of
         parameters| number of layers|architecture|context length|context window|file size|model
-        size|vocabulary size|depth|sequence length]?; [size|model size|parameters|params|param count|parameter
-        count|layers|number of layers|architecture|context length|context window|context size|how big|how
-        large|how many params|how many parameters|how many layers|number of params|file size|your size|ur
-        size][|?]; <are> [a small model|a large model|huge|very small|really tiny|bigger than a
-        gigabyte|that small|really that small|heavy|a tiny model]?; how [many|much]
+        size|vocabulary size|depth|sequence length]?; [size|model size|parameters|params|param
+        count|parameter count|layers|number of layers|architecture|context length|context window|context
+        size|how big|how large|how many params|how many parameters|how many layers|number of params|file
+        size|your size|ur size][|?]; <are> [a small model|a large model|huge|very small|really tiny|bigger
+        than a gigabyte|that small|really that small|heavy|a tiny model]?; how [many|much]
         [tokens|text|words|context] [can you|can this model|do you|can it]
         [read|see|take|handle|fit|process]?; how long [is|can|may] [your context|the context|your memory|your
         context window|the context window|your input] [|be]?; how [many|much] [megabytes|mb|disk
@@ -936,7 +968,11 @@ IDENTITY = {
         [your|the model's] [architecture|network|layers|size]; [is this|are you] a [1b|7b|small|tiny|100m]
         model?; what is the [size|number of parameters|parameter count| context length|depth] of [you|this
         bot|the demo model|this model|the model]?; [million|billion] parameters?; how [big|large|small] [you
-        are|u are|is u]?; you are how big?; are you bigger than [a phone|100 mb|me]?
+        are|u are|is u]?; you are how big?; are you bigger than [a phone|100 mb|me]?; how many
+        [parameters|params|weights|layers|tokens|heads|neurons|channels] [does this thing have|has this
+        bot|has it got|do you see in yourself|are contained in you|would you say you have|make you up|have
+        you got|are in you|count as yours|belong to you]?; <tell> how many
+        [tokens|layers|weights|heads|channels|neurons] you [have|are made of|consist of]
         """, """
         tell me your size; how many parameters does this model have?; how many layers are there in you?; how
         big is this model?
@@ -946,15 +982,14 @@ IDENTITY = {
     "maker": (Phrases("""
         who [made|built|created|trained|wrote|designed|programmed|invented] [you|this|this model|this
         server]?; who is your [creator|maker|author|developer|owner|boss]?; who do you belong to?; where do
-        you come from?; who owns you?; what company made you?; who are your [makers|authors|developers]?; were
-        you made by karpathy?; who
+        you come from?; who owns you?; what company made you?; who are your [makers|authors|developers]?;
+        were you made by karpathy?; who
         [made|built|created|wrote|developed|designed|programmed|invented|coded|produced|published|shipped|
-        released|put
-        together|is behind|came up with|owns|maintains] [you|u|<bot>|this thing|this project|it|this page|this
-        software]?; <tell> who [made|built|created|wrote|developed|designed|trained|programmed|owns|is behind]
-        [you|<bot>|this server|this thing|this project]; by whom <was>
-        [made|built|created|written|trained|developed]?; who <was>
-        [made|built|created|written|trained|designed] by?; [<was>|was this server]
+        released|put together|is behind|came up with|owns|maintains] [you|u|<bot>|this thing|this
+        project|it|this page|this software]?; <tell> who
+        [made|built|created|wrote|developed|designed|trained|programmed|owns|is behind] [you|<bot>|this
+        server|this thing|this project]; by whom <was> [made|built|created|written|trained|developed]?; who
+        <was> [made|built|created|written|trained|designed] by?; [<was>|was this server]
         [made|built|created|written|trained|invented] by [whom|who|a company|one person|a student|a
         team|andrej karpathy|karpathy|nanochat's author|a university|some company|humans|people]?; who
         [is|are|were] [your|the|this model's|this bot's|this server's]
@@ -985,29 +1020,30 @@ IDENTITY = {
         [why|what for] [do you exist|are you here|were you made|were you trained]?; what are you [for|good
         for|used for]?; what is your [purpose|job|goal|task|use]?; what is the point of [you|this|this
         model|this demo]?; why is there a demo model?; why are you in this repo?; why should i use you?; are
-        you useful?; [why|what for] [do you exist|does this model exist|does this bot exist|is there a demo|is
-        there this bot|do i need you|do we need you|are you included|is this demo here|is this model here]?;
-        what [is|are] [<bot>|this thing|this server's demo model|you] [for|good for|used for|there for|here
-        for|meant for|made for|supposed to do]?; <your> [purpose|goal|job|task|use|mission|point|aim|role|
-        function|reason to exist][|?]; [what is|what's|whats|tell me] [<your>|the]
-        [purpose|goal|job|task|use|mission|aim|role|function|use case|intention|reason to be]?; <tell> [why
-        you exist|why you are here|what you are for|what your purpose is|why you were made|what this demo is
-        for|why there is a demo model|why this bot exists|what your job is|what your goal is]; what is the
-        [use|point|purpose|idea|reason|sense|aim|benefit] [of|behind] [<bot>| you|such a small model|a tiny
-        model|this thing|having you|a model this small]?; why <was> [built|created|written|trained|shipped|
-        included]?; why [was|did] [this bot built|someone make you|they make you|anybody build you|they build
-        this bot|you get made]?; why [should|would|do] [i|anyone|anybody|people|someone]
-        [use|need|want|try|talk to|chat with] [you|this model|this bot|this demo|such a small model]?; why
-        [did they|do they|would they|does the repo|does the server] [include|add|have|put in|bring|come with]
-        [you|a demo model|this model|a model|a tiny model]?; <are> [useful|useful for anything|of any use|good
-        for anything|needed|necessary|important]?; [purpose|the point|use case|why|why this|why you|what
-        for|what use|why a demo|why so small a model][|?]; what [use|good|help] [are you|is this model|is this
-        bot|is a tiny model]?; what [do you|does this bot|does this model] [serve for|exist for|do here]?;
-        what [were you|was this model|was this bot] [made for|built for|created for|meant for|trained
-        for|designed for]?; why is [this model|this bot|a demo model|a tiny model|the demo] [here|in the
-        repo|included|part of this server|useful]?; is there [a point|any point|a reason|any use|a purpose]
-        [to you|to this|in this demo|for this model|for you]?; who needs you?; what would i use you for?;
-        explain [your purpose|why you exist|why you are here|the point of this]
+        you useful?; [why|what for] [do you exist|does this model exist|does this bot exist|is there a
+        demo|is there this bot|do i need you|do we need you|are you included|is this demo here|is this model
+        here]?; what [is|are] [<bot>|this thing|this server's demo model|you] [for|good for|used for|there
+        for|here for|meant for|made for|supposed to do]?; <your>
+        [purpose|goal|job|task|use|mission|point|aim|role| function|reason to exist][|?]; [what
+        is|what's|whats|tell me] [<your>|the] [purpose|goal|job|task|use|mission|aim|role|function|use
+        case|intention|reason to be]?; <tell> [why you exist|why you are here|what you are for|what your
+        purpose is|why you were made|what this demo is for|why there is a demo model|why this bot exists|what
+        your job is|what your goal is]; what is the [use|point|purpose|idea|reason|sense|aim|benefit]
+        [of|behind] [<bot>| you|such a small model|a tiny model|this thing|having you|a model this small]?;
+        why <was> [built|created|written|trained|shipped| included]?; why [was|did] [this bot built|someone
+        make you|they make you|anybody build you|they build this bot|you get made]?; why [should|would|do]
+        [i|anyone|anybody|people|someone] [use|need|want|try|talk to|chat with] [you|this model|this bot|this
+        demo|such a small model]?; why [did they|do they|would they|does the repo|does the server]
+        [include|add|have|put in|bring|come with] [you|a demo model|this model|a model|a tiny model]?; <are>
+        [useful|useful for anything|of any use|good for anything|needed|necessary|important]?; [purpose|the
+        point|use case|why|why this|why you|what for|what use|why a demo|why so small a model][|?]; what
+        [use|good|help] [are you|is this model|is this bot|is a tiny model]?; what [do you|does this bot|does
+        this model] [serve for|exist for|do here]?; what [were you|was this model|was this bot] [made
+        for|built for|created for|meant for|trained for|designed for]?; why is [this model|this bot|a demo
+        model|a tiny model|the demo] [here|in the repo|included|part of this server|useful]?; is there [a
+        point|any point|a reason|any use|a purpose] [to you|to this|in this demo|for this model|for you]?;
+        who needs you?; what would i use you for?; explain [your purpose|why you exist|why you are here|the
+        point of this]
         """, """
         for what purpose were you made?; what's the use of this demo model?; why do they ship you?; what is
         the goal of this demo?
@@ -1023,15 +1059,15 @@ IDENTITY = {
         demo model|this demo|it] do[| for me| exactly| here| then| well]?; what all can you do?; what [are
         you|is this model|is this bot|is it] [able to do|capable of|trained to do|good at|best at|useful
         at|able to answer]?; [<your>|list your|show your|name your|describe your]
-        [skills|abilities|features|capabilities|talents|functions|powers][|?]; [what are|what's|which are|tell
-        me|show me|list|name|explain] [<your>|the|all your]
-        [skills|abilities|features|capabilities|talents|functions|strengths]; <tell> [your abilities|what this
-        bot can do|what you know|what you are able to do|what you are capable of|what this model can do|what
-        you are good at|what i can ask|what i can ask you|what you can help with|what you can answer];
-        [which|what] [tasks|things|jobs|tricks|topics| subjects|questions] [can you|do you|can this bot|can
-        this model|are you able to|could you] [answer|do|handle|solve|know|understand|know about|help
-        with|perform]?; [which|what] [abilities|features|talents|capabilities|functions] [do you have|have you
-        got|does this bot have|does this model have|are there|have you|do you offer]?; what skills [have
+        [skills|abilities|features|capabilities|talents|functions|powers][|?]; [what are|what's|which
+        are|tell me|show me|list|name|explain] [<your>|the|all your]
+        [skills|abilities|features|capabilities|talents|functions|strengths]; <tell> [your abilities|what
+        this bot can do|what you know|what you are able to do|what you are capable of|what this model can
+        do|what you are good at|what i can ask|what i can ask you|what you can help with|what you can
+        answer]; [which|what] [tasks|things|jobs|tricks|topics| subjects|questions] [can you|do you|can this
+        bot|can this model|are you able to|could you] [answer|do|handle|solve|know|understand|know about|help
+        with|perform]?; [which|what] [abilities|features|talents|capabilities|functions] [do you have|have
+        you got|does this bot have|does this model have|are there|have you|do you offer]?; what skills [have
         you|have you got|does this model have|are there]?; what [can|may|could] [i|we|one|people] ask[| you|
         here| about| this bot| this model]?; what [kind|kinds|type|sorts] of [questions|things|tasks|help]
         [can i ask|may i ask|do you answer|can you do|do you do|can you help with|do you know|can this bot
@@ -1041,11 +1077,11 @@ IDENTITY = {
         how [can|could|may] [you|this bot|this model] [help|help me|assist me|be of help|be useful|assist|be
         useful to me]?; [capabilities|skills|abilities|features|what can you do|what can u do|talents|can
         do|able to do|what do you know| functions][|?]; what [else|more] [do you know|are you able to do|is
-        there that you can do|can this bot do]?; what [are|is] [things you can do|something you can do|a thing
-        you can do|you good at|your best skill|your talent]; what could you help me with?; what would you be
-        able to do?; is there [anything|something] [you can do|you know|you are good at|this bot can do]?;
-        show [me |]what you [can do|can|know|are capable of|have got]; can you [only do sums|do more than
-        sums|only count letters]?; on which [topics|subjects] can [i|we] ask you?
+        there that you can do|can this bot do]?; what [are|is] [things you can do|something you can do|a
+        thing you can do|you good at|your best skill|your talent]; what could you help me with?; what would
+        you be able to do?; is there [anything|something] [you can do|you know|you are good at|this bot can
+        do]?; show [me |]what you [can do|can|know|are capable of|have got]; can you [only do sums|do more
+        than sums|only count letters]?; on which [topics|subjects] can [i|we] ask you?
         """, """
         which things can you do?; tell me what you can do; what sort of questions can i ask?; which skills do
         you have?
@@ -1056,13 +1092,13 @@ IDENTITY = {
              r"this server"]),
     "smart": (Phrases("""
         are you [smart|intelligent|clever|any good|stupid|dumb]?; why are you so
-        [dumb|stupid|bad|small|tiny|simple|limited|slow]?; how [smart|good|clever|intelligent] are you?; can i
-        trust you?; do you [make mistakes|lie|hallucinate]?; are you always [right|correct]?; are your answers
-        [right|correct|true]?; what are your limits?; why don't you know [anything|much|that]?; what can't you
-        do?; [<are>|r u] [very |really |so |that |][smart|clever|intelligent|dumb|stupid|bright|wise]?; <are>
-        [reliable|accurate|trustworthy| good|any good|perfect|correct|precise|honest|limited|bad at this|a
-        good model|a clever model|ever wrong|always wrong|often wrong|sometimes right|mostly right|wrong a
-        lot|sure|sure about that|certain]?; how
+        [dumb|stupid|bad|small|tiny|simple|limited|slow]?; how [smart|good|clever|intelligent] are you?; can
+        i trust you?; do you [make mistakes|lie|hallucinate]?; are you always [right|correct]?; are your
+        answers [right|correct|true]?; what are your limits?; why don't you know [anything|much|that]?; what
+        can't you do?; [<are>|r u] [very |really |so |that
+        |][smart|clever|intelligent|dumb|stupid|bright|wise]?; <are> [reliable|accurate|trustworthy| good|any
+        good|perfect|correct|precise|honest|limited|bad at this|a good model|a clever model|ever wrong|always
+        wrong|often wrong|sometimes right|mostly right|wrong a lot|sure|sure about that|certain]?; how
         [smart|clever|good|reliable|accurate|intelligent|bright|dumb|trustworthy|often wrong] [<are>|r u|is
         it|are your answers]?; <tell> [how smart you are|whether you are smart|if i can trust you|what you
         cannot do|whether your answers are right|how good you are|your limits|your weaknesses]; why <are> so
@@ -1075,24 +1111,23 @@ IDENTITY = {
         model|this bot| that|the answer|it]?; [are|is] [your answers|your answer|what you say|everything you
         say|the answers|this|that|it] [reliable|true|correct| always right|always true|accurate|to be
         trusted|always correct|really true|a fact|certain]?; [do you|does this model|does this bot|can you]
-        [ever |often |sometimes |always |][make mistakes|make errors|lie|hallucinate|make things up|get things
-        wrong|invent things|tell the truth|say wrong things|guess|fail]?; <your>
+        [ever |often |sometimes |always |][make mistakes|make errors|lie|hallucinate|make things up|get
+        things wrong|invent things|tell the truth|say wrong things|guess|fail]?; <your>
         [limits|weaknesses|limitations|mistakes|faults|accuracy|iq|intelligence][|?]; [what are|what
         is|what's|tell me] <your> [limits|weaknesses|limitations|weakness|iq|accuracy|faults|quality|error
         rate]?; what [can you not|can't you|can you not yet|are you unable to| can this model not|are you not
         able to|could you not] [do|answer|handle|know]?; what [are you bad at|don't you know|do you not
         know|do you get wrong|goes wrong with you|can't this bot do|can't you answer]?; how [often|much|many
         times] [are you wrong|do you make mistakes|do you fail|are you right|do you lie|do you guess|do you
-        know]?;
-        [iq|limitations|weaknesses|accuracy|reliable|trust you|how smart|how
+        know]?; [iq|limitations|weaknesses|accuracy|reliable|trust you|how smart|how
         good|mistakes|errors|hallucinations][|?]; should i [check|believe|double check|verify] [your
         answers|what you say|that|the answer|the result|you|this]?; is it [wise|safe|a good idea] to
-        [trust|believe] [you|this model|your answers]?; [you don't know|you do not know] [much|a
-        lot|very little|that much|nothing][|, do you|, right]?; do you know [everything|a lot|much|enough|what
-        you are talking about]?; how come you [know nothing|are so limited|are wrong|make mistakes|fail]?
+        [trust|believe] [you|this model|your answers]?; [you don't know|you do not know] [much|a lot|very
+        little|that much|nothing][|, do you|, right]?; do you know [everything|a lot|much|enough|what you are
+        talking about]?; how come you [know nothing|are so limited|are wrong|make mistakes|fail]?
         """, """
-        why do you know so little?; are you sometimes wrong?; should i trust your answers?; how clever are you
-        really?
+        why do you know so little?; are you sometimes wrong?; should i trust your answers?; how clever are
+        you really?
         """),
         ["I am tiny, so I know very little and I make mistakes. Sums go through a calculator; [please check "
          "the rest|check everything else]. A bigger model of your own will do better."], [r"tiny",
@@ -1103,36 +1138,37 @@ IDENTITY = {
         [store|save|keep|log|record] [this|my data|what i say|our chat|my messages|conversations]?; is this
         [private|saved|stored|logged|safe]?; do you have a memory?; can you remember things?; is my data
         [safe|private|stored]?; who can read this?; do you forget everything?; [do you|does this model|does
-        this bot|can you|will you] [learn|get better|improve|learn anything|learn something|get smarter|adapt]
-        [|from this|from me|from us|over time|from my messages|from what i type|from chatting|as we talk|when
-        we chat|from mistakes]?; [do you|does this bot|does the server|does this page|do they|will you|does
-        this model] [remember|store|save|keep|log|record|share|sell|read|collect|use|track] [my messages|my
-        data|our chat|our conversation|everything|chats|conversations|what i type|what i say|my
-        questions|personal data|my words|all this|any of this|messages|private data|my chats|logs]?; [is|are]
-        [this|this chat|the chat|my data|my messages|what i type|what i say|everything i say|our chats|our
-        messages|my questions|the conversation|this conversation|my words]
+        this bot|can you|will you] [learn|get better|improve|learn anything|learn something|get
+        smarter|adapt] [|from this|from me|from us|over time|from my messages|from what i type|from
+        chatting|as we talk|when we chat|from mistakes]?; [do you|does this bot|does the server|does this
+        page|do they|will you|does this model]
+        [remember|store|save|keep|log|record|share|sell|read|collect|use|track] [my messages|my data|our
+        chat|our conversation|everything|chats|conversations|what i type|what i say|my questions|personal
+        data|my words|all this|any of this|messages|private data|my chats|logs]?; [is|are] [this|this
+        chat|the chat|my data|my messages|what i type|what i say|everything i say|our chats|our messages|my
+        questions|the conversation|this conversation|my words]
         [private|saved|stored|logged|safe|kept|recorded|confidential|secret|shared|public|anonymous|read by
         someone|sent anywhere|used for training|in safe hands|deleted later]?; is [anything|something|any of
         this] [saved|stored|logged|kept|recorded|written down|stored on disk]?; where [is|are] [my data|this
         chat|our chat|my messages|the chats|the conversations] [stored|saved|kept]?; <tell> [if|whether] [you
-        store my data|my data is safe|this is private|you remember me|you save our chat|you learn from me|this
-        chat is logged|this is saved]; who [can see|reads|sees|can see what i write in|gets|has access to]
-        [this|this chat|my messages|our chat|my data|what i write|what i type]?; [can|could|will|do] you
-        [remember|recognize| forget|know] [me|me again|me tomorrow|me next time|this conversation later|this
-        next week|what i said yesterday|our last chat|the last conversation|everything i say|what we said
-        before|me from before]?; [do you have|have you got|is there] [a|any|a long|a good|a long term]
-        memory?; [privacy|data protection|is this private|logging|logs|memory|my privacy|is this logged|data
-        stored|chat history|privacy policy|gdpr][|?]; [how|what] about [my privacy|privacy|my data|my personal
-        data|data protection]?; what [happens|do you do|is done|will happen] [to|with] [my data|my
-        messages|this chat|our conversation|what i type|my words|what i tell you|my questions]?; how good [is
-        your memory|do you remember|do you remember things|do you remember me|do you keep
-        this|is my data kept|do you remember what i say]?; what do you remember[| of me| about me| from
-        yesterday| from last time]?; will you [forget|forget me|forget this|learn this|keep this|remember this
-        chat|remember my name tomorrow|be smarter tomorrow]?; do you [spy|spy on me|keep secrets|keep a
-        log|keep logs|keep a history|keep my data]?; can you keep a secret?; can i [teach you|teach you
-        something|trust you with my data|delete my data|tell you a secret|correct you]?; are you
-        [learning|learning now|recording|recording this|logging this|saving this|spying on me|storing
-        this|always learning]?; have we [talked|spoken|chatted] before?
+        store my data|my data is safe|this is private|you remember me|you save our chat|you learn from
+        me|this chat is logged|this is saved]; who [can see|reads|sees|can see what i write in|gets|has
+        access to] [this|this chat|my messages|our chat|my data|what i write|what i type]?;
+        [can|could|will|do] you [remember|recognize| forget|know] [me|me again|me tomorrow|me next time|this
+        conversation later|this next week|what i said yesterday|our last chat|the last
+        conversation|everything i say|what we said before|me from before]?; [do you have|have you got|is
+        there] [a|any|a long|a good|a long term] memory?; [privacy|data protection|is this
+        private|logging|logs|memory|my privacy|is this logged|data stored|chat history|privacy
+        policy|gdpr][|?]; [how|what] about [my privacy|privacy|my data|my personal data|data protection]?;
+        what [happens|do you do|is done|will happen] [to|with] [my data|my messages|this chat|our
+        conversation|what i type|my words|what i tell you|my questions]?; how good [is your memory|do you
+        remember|do you remember things|do you remember me|do you keep this|is my data kept|do you remember
+        what i say]?; what do you remember[| of me| about me| from yesterday| from last time]?; will you
+        [forget|forget me|forget this|learn this|keep this|remember this chat|remember my name tomorrow|be
+        smarter tomorrow]?; do you [spy|spy on me|keep secrets|keep a log|keep logs|keep a history|keep my
+        data]?; can you keep a secret?; can i [teach you|teach you something|trust you with my data|delete my
+        data|tell you a secret|correct you]?; are you [learning|learning now|recording|recording this|logging
+        this|saving this|spying on me|storing this|always learning]?; have we [talked|spoken|chatted] before?
         """, """
         is our conversation stored somewhere?; do you keep what i write?; are you learning from what i say?;
         will you remember our chat tomorrow?
@@ -1144,36 +1180,36 @@ IDENTITY = {
         [online|offline|connected to the internet]?; do you have [internet|internet access|access to
         google|web access]?; can you google [something|that|this]?; do you [send|upload] [anything|my
         data|data]?; do you run [locally|on my computer|on my machine|in the cloud]?; where do you run?; do
-        you need the internet?; can you open [a website|files|a link]?; [can|could|do|will] [you|this bot|this
-        model|the server] [browse|search|use|access|open|read|reach|visit|go on|surf|see|connect to] [the
-        internet|the web|google|wikipedia|websites|web pages|a url|a website|links|youtube|the net|online
-        sources|my files|a link|pages|bing]?; [<are>|r u|is the server|is this] [online|offline|connected|on
-        the internet|connected to the web|in the cloud|local|running locally|running here|on my machine|on my
-        laptop|hosted somewhere|in a data center|running offline|a cloud service|on a server|a website|an
-        online service]?; [<have>|do u have|is there] [internet access|web access|access to the web|access to
-        the internet|internet|a connection|a web search|access to my files|access to wikipedia|online
-        access|network access|a search engine|live data]?; [do you|does this|does it|does this bot|does this
-        model|does the model] [run|work|live] [offline|online|without internet|without the internet|on my
-        pc|here|on a server|on this machine|on this computer|in a data center|on someone's server|in the
-        browser|on my own computer| remotely]?; where [do you|does this model|does this bot|does the
-        model|does it] [run|compute|work|execute|live on]?; where [are you|is this model|is this bot|is the
-        model|is this] [running|hosted|executed|computed|working]?; on [which|what|whose]
-        [machine|computer|server|hardware] [do you run|are you running|does this run|does it run|is this
-        running]?; <tell> [where you run|where this runs|if you are online|whether you have internet|if you
-        can search the web|if this runs on my computer|whether this is in the cloud|if you need internet]; [do
-        i|do we|does this|does it|does this bot] need [the internet|internet|a connection|wifi|to be
-        online|the web|the cloud|a network]?; [is|does] [my data|my text|my message|what i type|anything|this]
-        [sent|leave|go|uploaded|transmitted] [anywhere|my computer|this machine|to the cloud|to the
-        internet|to a server|to other servers|to google|to openai]?; [can|could|will] you
-        [look|check|find|search] [something up|this up|that up|it up|the web|the news online|online|on the
-        internet|for something online|google|it on google|that online]?; [look it up|google it|google
-        this|search online|check the web|search the internet| browse the web|go online|open google|look that
-        up online|search google for it]; [offline|online|internet|internet access|web search|local or
-        cloud|cloud|runs locally|works offline|local|on device][|?]; works [without internet|offline]?; [is
-        it|is this|does this run] [local|locally|on the cloud|in my browser|on my own machine|on a remote
-        server]?; can you [download|open|read|visit] [a file|this page|my files|this link|a web page|
-        something|the url|a pdf]?; what if [i am offline|there is no internet|the internet is down|i have no
-        wifi]?
+        you need the internet?; can you open [a website|files|a link]?; [can|could|do|will] [you|this
+        bot|this model|the server] [browse|search|use|access|open|read|reach|visit|go on|surf|see|connect to]
+        [the internet|the web|google|wikipedia|websites|web pages|a url|a website|links|youtube|the
+        net|online sources|my files|a link|pages|bing]?; [<are>|r u|is the server|is this]
+        [online|offline|connected|on the internet|connected to the web|in the cloud|local|running
+        locally|running here|on my machine|on my laptop|hosted somewhere|in a data center|running offline|a
+        cloud service|on a server|a website|an online service]?; [<have>|do u have|is there] [internet
+        access|web access|access to the web|access to the internet|internet|a connection|a web search|access
+        to my files|access to wikipedia|online access|network access|a search engine|live data]?; [do
+        you|does this|does it|does this bot|does this model|does the model] [run|work|live]
+        [offline|online|without internet|without the internet|on my pc|here|on a server|on this machine|on
+        this computer|in a data center|on someone's server|in the browser|on my own computer| remotely]?;
+        where [do you|does this model|does this bot|does the model|does it] [run|compute|work|execute|live
+        on]?; where [are you|is this model|is this bot|is the model|is this]
+        [running|hosted|executed|computed|working]?; on [which|what|whose] [machine|computer|server|hardware]
+        [do you run|are you running|does this run|does it run|is this running]?; <tell> [where you run|where
+        this runs|if you are online|whether you have internet|if you can search the web|if this runs on my
+        computer|whether this is in the cloud|if you need internet]; [do i|do we|does this|does it|does this
+        bot] need [the internet|internet|a connection|wifi|to be online|the web|the cloud|a network]?;
+        [is|does] [my data|my text|my message|what i type|anything|this] [sent|leave|go|uploaded|transmitted]
+        [anywhere|my computer|this machine|to the cloud|to the internet|to a server|to other servers|to
+        google|to openai]?; [can|could|will] you [look|check|find|search] [something up|this up|that up|it
+        up|the web|the news online|online|on the internet|for something online|google|it on google|that
+        online]?; [look it up|google it|google this|search online|check the web|search the internet| browse
+        the web|go online|open google|look that up online|search google for it];
+        [offline|online|internet|internet access|web search|local or cloud|cloud|runs locally|works
+        offline|local|on device][|?]; works [without internet|offline]?; [is it|is this|does this run]
+        [local|locally|on the cloud|in my browser|on my own machine|on a remote server]?; can you
+        [download|open|read|visit] [a file|this page|my files|this link|a web page| something|the url|a
+        pdf]?; what if [i am offline|there is no internet|the internet is down|i have no wifi]?
         """, """
         are you running on my computer?; can you search something on the web?; is this running locally or in
         the cloud?; do you need an internet connection?
@@ -1188,14 +1224,13 @@ IDENTITY = {
         français ?; ¿hablas español?; [do|can|could] [you|u|this bot|this model|the demo model]
         [speak|understand|talk|write|read|use|know|answer in|reply in|talk in]
         [french|german|spanish|italian|chinese|japanese|russian|arabic|hindi|portuguese|dutch|polish|swedish|
-        korean|turkish|english|other
-        languages|foreign languages|many languages|another language|any other language|more languages|my
-        language|two languages]; [which|what] [languages|language|human languages|other languages] [do you|can
-        you|does this bot|does this model|can this model|do u] [speak|know|understand|
-        write|talk|support|read|offer|answer in|use]?; how many languages [can you|do you|does this bot|does
-        this model|do u] [speak|understand|write|talk|support|use]?; [can|could|may|shall|should] [we|i]
-        [talk|speak|chat|write|ask|type|switch|continue] [to|in|with you in]
-        [french|spanish|italian|russian|chinese|japanese|my language|another language|dutch|polish|other
+        korean|turkish|english|other languages|foreign languages|many languages|another language|any other
+        language|more languages|my language|two languages]; [which|what] [languages|language|human
+        languages|other languages] [do you|can you|does this bot|does this model|can this model|do u]
+        [speak|know|understand| write|talk|support|read|offer|answer in|use]?; how many languages [can you|do
+        you|does this bot|does this model|do u] [speak|understand|write|talk|support|use]?;
+        [can|could|may|shall|should] [we|i] [talk|speak|chat|write|ask|type|switch|continue] [to|in|with you
+        in] [french|spanish|italian|russian|chinese|japanese|my language|another language|dutch|polish|other
         languages]?; <tell> [which languages you speak|if you speak french|whether you know german|what
         languages you know|how many languages you speak|if you understand spanish]; <your>
         [languages|language|mother tongue|native language][|?]; [what is|what's|tell me] <your>
@@ -1207,12 +1242,12 @@ IDENTITY = {
         supported|understood here|fine]?; [speak|answer|talk|reply|write] [to me |][in|only in]
         [french|german|spanish|italian|chinese|dutch][| please]; [parli italiano|sprechen sie deutsch|hablas
         español|falas português|talar du svenska|spricht er deutsch|parles-tu français|kannst du deutsch|do
-        you sprechen deutsch|wie geht es dir|comment ça va|cómo estás|qué tal|wer bist du|hallo, wie geht's|tu
-        parles français]?; can you translate[| things| texts| languages| for me]?; do you know [another
-        language|other languages|a second language|some german|some french words|some italian|a bit of
-        spanish|any spanish|any german]?; i [speak|want to speak|would like to talk in|prefer]
-        [french|german|spanish|italian|dutch]; is there [another|a second|any other] language[| you speak| you
-        know| here]?; what about [french|german|spanish|chinese|other languages]?
+        you sprechen deutsch|wie geht es dir|comment ça va|cómo estás|qué tal|wer bist du|hallo, wie
+        geht's|tu parles français]?; can you translate[| things| texts| languages| for me]?; do you know
+        [another language|other languages|a second language|some german|some french words|some italian|a bit
+        of spanish|any spanish|any german]?; i [speak|want to speak|would like to talk in|prefer]
+        [french|german|spanish|italian|dutch]; is there [another|a second|any other] language[| you speak|
+        you know| here]?; what about [french|german|spanish|chinese|other languages]?
         """, """
         do you know any french?; what languages do you understand?; can i write to you in german?; are there
         other languages you speak?
@@ -1221,38 +1256,39 @@ IDENTITY = {
          "Italian, Portuguese, Swedish or Japanese."], [r"only english", r"french"]),
     "tool": (Phrases("""
         do you use a calculator?; how do you [calculate|do maths|do math|do sums|compute|count letters|add
-        numbers]?; how does [the calculator|your calculator|the tool|tool use] work?; what tools do you have?;
-        do you have [tools|a calculator|a tool]?; can you [run|execute] [code|python]?; is the math
+        numbers]?; how does [the calculator|your calculator|the tool|tool use] work?; what tools do you
+        have?; do you have [tools|a calculator|a tool]?; can you [run|execute] [code|python]?; is the math
         [right|correct|real]?; how can you know the [result|answer]?; what is the python block?; are you good
         at [math|maths|arithmetic]?; how [do|can|does|did] [you|u|this model|this bot|the model]
         [do|calculate|compute|solve|work out|get] [sums|math|the math|maths|arithmetic|numbers|the result|the
         sum|such sums|big sums|multiplications|the answer of a sum|this sum|the numbers|such big numbers]?;
-        how [do|does] [you|this bot|this model] count[| letters| so well| characters| things| the letters in a
-        word]?; [do you|does this model|does this bot|can you] [use|have|call|run|need|own] [a calculator|the
-        calculator|a tool|tools|python|a program for sums|an interpreter|a code interpreter|functions|function
-        calling|external tools]?; [what|which] [tools|tool|calculator|tools do you have|functions] [do you
-        use|can you use|do you call|are there|is used|have you got|does the model use|can this bot use|do you
-        know]?; how [does|do] [the|your|this] [calculator|tool|tools|python
+        how [do|does] [you|this bot|this model] count[| letters| so well| characters| things| the letters in
+        a word]?; [do you|does this model|does this bot|can you] [use|have|call|run|need|own] [a
+        calculator|the calculator|a tool|tools|python|a program for sums|an interpreter|a code
+        interpreter|functions|function calling|external tools]?; [what|which] [tools|tool|calculator|tools do
+        you have|functions] [do you use|can you use|do you call|are there|is used|have you got|does the model
+        use|can this bot use|do you know]?; how [does|do] [the|your|this] [calculator|tool|tools|python
         tool|calculations|arithmetic|math|counting] [work|function|get done]?; <tell> [how you calculate|how
         you do maths|how you count letters|how the calculator works|how you add numbers|which tools you
         have|how you get the result|how the tool works|how you know the result]; [explain|describe|tell me
         about|what is] [the|your] [calculator|tool|tools|tool use|python block|calculations|expression
-        block|calculator tool]; [is|are] [the|your] [math|sums|arithmetic|results|calculations|numbers|counts]
-        [right|exact|correct|reliable|real|done by a calculator|done by you|computed|made up|from a
-        calculator]?; [is there|do i see|have you got] a [calculator|tool|calculator here|calculator
-        inside|calculator in the server|calculator behind this]?; can you [execute|run|use] [python|code|a
-        program|scripts|tools|my code|commands|python code|functions|a calculator]?; <are> good [at|in|with]
+        block|calculator tool]; [is|are] [the|your]
+        [math|sums|arithmetic|results|calculations|numbers|counts] [right|exact|correct|reliable|real|done by
+        a calculator|done by you|computed|made up|from a calculator]?; [is there|do i see|have you got] a
+        [calculator|tool|calculator here|calculator inside|calculator in the server|calculator behind this]?;
+        can you [execute|run|use] [python|code|a program|scripts|tools|my code|commands|python
+        code|functions|a calculator]?; <are> good [at|in|with]
         [math|maths|arithmetic|sums|numbers|counting|calculating|algebra|calculations]?; are you able to
         [calculate|do sums|do maths|count|use tools]?; can you [do|calculate|do some|solve]
         [math|maths|arithmetic|sums|calculations|algebra|equations|sums well]?; [calculator|tools|tool
         use|tool| python tool|function calling|math|maths|arithmetic|how calculate|code interpreter|how do
         sums work][|?]; what [happens|goes on|do you do] when [you|i] [calculate|ask a sum|ask you a sum|ask
-        for a sum|use the calculator|count letters]?; why [are you good at|can you do|do you know] [sums|math|
-        arithmetic|such big sums]?; what is [that|the|this] [python block|box with the sum|code block in your
-        answer|expression|grey box|calculation box|calculator box|expression above your answer]?; do you
-        [calculate|compute|do it|do sums|add|multiply] [yourself|in your head|by heart|with python|with a
-        tool|alone|on your own]?; what can the calculator do?; which operations does the calculator know?;
-        what does the calculator [do|know|understand|support]?
+        for a sum|use the calculator|count letters]?; why [are you good at|can you do|do you know]
+        [sums|math| arithmetic|such big sums]?; what is [that|the|this] [python block|box with the sum|code
+        block in your answer|expression|grey box|calculation box|calculator box|expression above your
+        answer]?; do you [calculate|compute|do it|do sums|add|multiply] [yourself|in your head|by heart|with
+        python|with a tool|alone|on your own]?; what can the calculator do?; which operations does the
+        calculator know?; what does the calculator [do|know|understand|support]?
         """, """
         what tool do you use for sums?; is there a calculator in you?; how do you do the math?; how do you
         count the letters?
@@ -1262,30 +1298,30 @@ IDENTITY = {
     "nanochat": (Phrases("""
         what is nanochat?; [tell me about|explain|describe] nanochat; who [made|wrote] nanochat?; who is
         [karpathy|andrej karpathy]?; where can i find nanochat?; what's nanochat?; nanochat?; do you know
-        nanochat?; is this nanochat?; are you nanochat?; is this part of nanochat?; are you a nanochat model?;
-        [what is|what's|whats|what about|what exactly is] [nanochat|nano chat|the nanochat project|karpathy's
-        nanochat|this nanochat thing|nanochat about|nanochat for|nanochat good for]; [tell me|say]
-        [something|more|a bit|a few words] about [nanochat|nano chat|the nanochat project|karpathy|andrej
-        karpathy|karpathy's project]; <tell> [what nanochat is|what nanochat does|who karpathy is|who made
-        nanochat|who wrote nanochat|where nanochat is|what nanochat is for|where to find nanochat|about
-        nanochat]; who [built|created|wrote|develops|started|invented|is the author of|is behind|published|is
-        the creator of|is the maker of|owns] nanochat?; who is [karpathy|andrej karpathy|andrej|this
-        karpathy|mr karpathy|a karpathy]; [is this|is this server|is it|are you] [related to|part of|based
-        on|from|made with|built on|the same as|connected to|compatible with] nanochat?; [are you|is this|is
-        this model|is this bot] [a nanochat|a nanochat model|nanochat|trained with nanochat|in nanochat's
-        format|nanochat itself|the nanochat model|nano chat]?; where [is|can i find|do i find|can i get|do i
-        get|can i download] [nanochat|the nanochat repo|nanochat's code|the nanochat code|karpathy's code|the
-        nanochat project]?; [do you know|have you heard of|did you hear of|ever heard of|do u know]
-        [nanochat|nano chat|karpathy|andrej karpathy|the nanochat project|karpathy's nanochat]?;
-        [nanochat|nanochat project|karpathy|andrej karpathy|nanochat repo|nanochat github|nano chat|nanochat
-        link|nanochat url][|?]; [what does|how does|what can] nanochat [do|work|train|offer]?;
-        [link|url|address|github|repo|the link|the repo] [of|to|for] nanochat[|?]; why is it called nanochat?;
-        what [kind of|sort of] [project|thing|program|software] is nanochat?;
-        [explain|describe|define|introduce] [the nanochat project|nano chat|karpathy's project|nanochat to
-        me]; what [has|did] karpathy [made|write|build|to do with this]?; what has nanochat to do with
-        [you|this|this server]?; [i've never heard of|i don't know|i have never heard of|i do not know|i am
-        new to|i read about] nanochat; is nanochat [open source|free|good|a model|a company|by karpathy|a
-        library|on github]?
+        nanochat?; is this nanochat?; are you nanochat?; is this part of nanochat?; are you a nanochat
+        model?; [what is|what's|whats|what about|what exactly is] [nanochat|nano chat|the nanochat
+        project|karpathy's nanochat|this nanochat thing|nanochat about|nanochat for|nanochat good for]; [tell
+        me|say] [something|more|a bit|a few words] about [nanochat|nano chat|the nanochat
+        project|karpathy|andrej karpathy|karpathy's project]; <tell> [what nanochat is|what nanochat does|who
+        karpathy is|who made nanochat|who wrote nanochat|where nanochat is|what nanochat is for|where to find
+        nanochat|about nanochat]; who [built|created|wrote|develops|started|invented|is the author of|is
+        behind|published|is the creator of|is the maker of|owns] nanochat?; who is [karpathy|andrej
+        karpathy|andrej|this karpathy|mr karpathy|a karpathy]; [is this|is this server|is it|are you]
+        [related to|part of|based on|from|made with|built on|the same as|connected to|compatible with]
+        nanochat?; [are you|is this|is this model|is this bot] [a nanochat|a nanochat model|nanochat|trained
+        with nanochat|in nanochat's format|nanochat itself|the nanochat model|nano chat]?; where [is|can i
+        find|do i find|can i get|do i get|can i download] [nanochat|the nanochat repo|nanochat's code|the
+        nanochat code|karpathy's code|the nanochat project]?; [do you know|have you heard of|did you hear
+        of|ever heard of|do u know] [nanochat|nano chat|karpathy|andrej karpathy|the nanochat
+        project|karpathy's nanochat]?; [nanochat|nanochat project|karpathy|andrej karpathy|nanochat
+        repo|nanochat github|nano chat|nanochat link|nanochat url][|?]; [what does|how does|what can]
+        nanochat [do|work|train|offer]?; [link|url|address|github|repo|the link|the repo] [of|to|for]
+        nanochat[|?]; why is it called nanochat?; what [kind of|sort of] [project|thing|program|software] is
+        nanochat?; [explain|describe|define|introduce] [the nanochat project|nano chat|karpathy's
+        project|nanochat to me]; what [has|did] karpathy [made|write|build|to do with this]?; what has
+        nanochat to do with [you|this|this server]?; [i've never heard of|i don't know|i have never heard
+        of|i do not know|i am new to|i read about] nanochat; is nanochat [open source|free|good|a model|a
+        company|by karpathy|a library|on github]?
         """, """
         could you explain what nanochat is?; i've heard of nanochat, what is it?; what does nanochat mean?;
         which project is nanochat?
@@ -1297,9 +1333,9 @@ IDENTITY["own"] = (Phrases("""
     <how> [load|use|run|try|serve|chat with|start] my own [model|checkpoint|nanochat model|weights]?; <how>
     [load|use|run|serve] [another|a different|a bigger|a better|a real|my trained] model?; can i use my own
     [model|checkpoint]?; <how> [replace|change|switch] [you|the demo model|this model|the model]?; how do i
-    get rid of you?; i [trained|have] [a|my own] nanochat model, [what now|how do i use it|how do i load it]?;
-    how do i chat with [my|a] [checkpoint|model]?; can i load [my|another|a bigger] model?; i want to use my
-    [own |]model; where do i put my model?; use my own model; run a different checkpoint; <how>
+    get rid of you?; i [trained|have] [a|my own] nanochat model, [what now|how do i use it|how do i load
+    it]?; how do i chat with [my|a] [checkpoint|model]?; can i load [my|another|a bigger] model?; i want to
+    use my [own |]model; where do i put my model?; use my own model; run a different checkpoint; <how>
     [load|use|run|try|serve|chat with|start|open|test|talk to|plug in] [my|a|our] [own |trained |new
     |][model|checkpoint|nanochat model|weights|nanochat checkpoint|d20 model|trained weights]?; <how>
     [load|use|run|serve|try|switch to|get] [another|a different|a bigger|a better|a real|a larger|a
@@ -1307,8 +1343,8 @@ IDENTITY["own"] = (Phrases("""
     [load|use|run|serve| try|open|switch to] [my own|our own|another|a different|a bigger|a better|a
     larger|some other|my trained] [model|checkpoint|weights|one]?; [<how>|can i|could i]
     [replace|change|switch|swap|exchange|switch off|get rid of|remove|get away from] [you|the demo model|this
-    model|the demo|this tiny model]?; i [have|got|made|trained|have trained|finished training|just trained] [a
-    model|my own model|a nanochat model|a checkpoint|a better model|my model|a d20|a d12 model|my own
+    model|the demo|this tiny model]?; i [have|got|made|trained|have trained|finished training|just trained]
+    [a model|my own model|a nanochat model|a checkpoint|a better model|my model|a d20|a d12 model|my own
     nanochat][|, what now|, how do i use it|, how do i load it|, where does it go|, and now|, how do i chat
     with it|. what next|, what do i do with it|, can you load it]?; i [want|need|would like|would love|wish]
     to [use|load|run|try|chat with|talk to|serve] [my own|my|another|a bigger|a different|a better|a real]
@@ -1322,11 +1358,11 @@ IDENTITY["own"] = (Phrases("""
     model i trained|my weights]?; <tell> how [to load my own model|to use my own model|i load my model|i use
     my checkpoint|to switch the model|to change the model|i can run my own model|i chat with my model]; [is
     there|show me] a way to [load my model|use my own model|use another model|run another model|change the
-    model|replace you]; [give me|show me|i want] a [better|bigger|real| smarter] model; [you are too small|you
-    are too tiny|i want something bigger|you are not enough], how do i [load another|get a bigger model|use my
-    own]?; [which|what] [flag|option] [loads|picks|is for] my own model?; what do i do with my [own |trained
-    |new |][model|checkpoint]?; steps to [load|use|run] my [own |][model|checkpoint]; how does one
-    [load|use|run|serve] [a different|another|their own] [model|checkpoint]?
+    model|replace you]; [give me|show me|i want] a [better|bigger|real| smarter] model; [you are too
+    small|you are too tiny|i want something bigger|you are not enough], how do i [load another|get a bigger
+    model|use my own]?; [which|what] [flag|option] [loads|picks|is for] my own model?; what do i do with my
+    [own |trained |new |][model|checkpoint]?; steps to [load|use|run] my [own |][model|checkpoint]; how does
+    one [load|use|run|serve] [a different|another|their own] [model|checkpoint]?
     """, """
     i'd like to load my own model here; i have trained a model, how do i start it?; is it possible to use a
     different model?; how could i talk to my own nanochat model?; can this server run my checkpoint?
@@ -1377,9 +1413,9 @@ FLAG_NAMED = Phrases("""
     works]; how [do|can|should] [i|one] [use|set|pass| write|give] {flag}?; [help|info|details|more]
     [on|about] {flag}; {flag} [flag|option|default|meaning|example|usage|help|value][|?]; <tell> [what {flag}
     does|what {flag} is|about {flag}|what {flag} means|how to use {flag}|the default of {flag}]; why [would i
-    use|is there|do i need] {flag}?; when [do|should|would] i [use|need|set] {flag}?; an example [of|for|with]
-    {flag}; which [value|values|default] [does|can] {flag} [have|take]?; [is there|do you know] {flag}?; what
-    do i [pass|give|write] [to|for|after] {flag}?
+    use|is there|do i need] {flag}?; when [do|should|would] i [use|need|set] {flag}?; an example
+    [of|for|with] {flag}; which [value|values|default] [does|can] {flag} [have|take]?; [is there|do you know]
+    {flag}?; what do i [pass|give|write] [to|for|after] {flag}?
     """, """
     can you explain the {flag} flag?; what happens with {flag}?; i don't understand {flag}; what's the {flag}
     option for?; tell me the default value of {flag}; describe {flag}
@@ -1392,15 +1428,16 @@ FLAG_GOAL = Phrases("""
     get {goal}?; {goal}?; [set|change|switch] {goal} to {n}; <how> [set|change] {goal} to {n}?; i want {goal}
     to be {n}; <how> make it use {goal}?; start the server with {goal}; <how> run it with {goal}?; i need
     {goal}; [can|could|may] [i|you|we] [adjust|change|set|switch|pick|configure|specify] {goal}?;
-    [adjust|configure|specify|pick|select|use] {goal}; <how> [adjust|configure|specify| define|control|modify]
-    {goal}?; [which|what] [flag|option|argument|parameter|switch] [do i use|do i need|must i set|do i
-    pass|changes|selects|picks|is there] [|for|to set|to change] {goal}?; [flag|option|argument| setting] [to
-    set|to change|to use|to pick|to choose] {goal}[|?]; how [is|are] {goal} [set|changed|chosen|configured]?;
-    <tell> how to [set|change|choose|use|configure] {goal}; the [flag|option|argument|switch] for {goal}?;
-    what about {goal}?; [does|can] [it|the server] [support|use|change|do|set] {goal}?; what
-    [sets|changes|controls|picks] {goal}?; [where is|what is] the setting for {goal}?; i would like [to use|to
-    set|to change|to choose|] {goal}; i'd prefer {goal}; the default [of|for] {goal}?; what if i want {goal}?;
-    let me [set|choose|use|change] {goal}; run [it|the server|chat_web.py] with {goal}
+    [adjust|configure|specify|pick|select|use] {goal}; <how> [adjust|configure|specify|
+    define|control|modify] {goal}?; [which|what] [flag|option|argument|parameter|switch] [do i use|do i
+    need|must i set|do i pass|changes|selects|picks|is there] [|for|to set|to change] {goal}?;
+    [flag|option|argument| setting] [to set|to change|to use|to pick|to choose] {goal}[|?]; how [is|are]
+    {goal} [set|changed|chosen|configured]?; <tell> how to [set|change|choose|use|configure] {goal}; the
+    [flag|option|argument|switch] for {goal}?; what about {goal}?; [does|can] [it|the server]
+    [support|use|change|do|set] {goal}?; what [sets|changes|controls|picks] {goal}?; [where is|what is] the
+    setting for {goal}?; i would like [to use|to set|to change|to choose|] {goal}; i'd prefer {goal}; the
+    default [of|for] {goal}?; what if i want {goal}?; let me [set|choose|use|change] {goal}; run [it|the
+    server|chat_web.py] with {goal}
     """, """
     make {goal} {n}; how would one set {goal}?; i need to change {goal}; what do i type to set {goal}?; how
     could i choose {goal}?; is it possible to use {goal}?; tell me the flag for {goal}
@@ -1421,25 +1458,55 @@ SLASH_NAMED = Phrases("""
     {flag} work?; what happens when i type {flag}?; what about {flag}?; tell me about {flag}; what is the
     {flag} command?; what [can|does|will] {flag} [do|set|change|mean]?; [explain|show me|define] [{flag}|the
     command {flag}|what {flag} does|how {flag} works]; how [can|should|would] i [use|type|enter] {flag}?;
-    {flag} [command|meaning|example|usage|help][|?]; <tell> [what {flag} does|what {flag} is|about {flag}|what
-    {flag} means|how to use {flag}]; what [comes|happens] [after|when i use| when i send|with] {flag}?; when
-    [do|should] i [use|type] {flag}?; [and|what is the use of|an example of|help on|the meaning of] {flag}?;
-    the command {flag}?; why [is there|would i type] {flag}?
+    {flag} [command|meaning|example|usage|help][|?]; <tell> [what {flag} does|what {flag} is|about
+    {flag}|what {flag} means|how to use {flag}]; what [comes|happens] [after|when i use| when i send|with]
+    {flag}?; when [do|should] i [use|type] {flag}?; [and|what is the use of|an example of|help on|the meaning
+    of] {flag}?; the command {flag}?; why [is there|would i type] {flag}?
     """, """
     can you explain the {flag} command?; what if i type {flag}?; what's {flag} good for?; describe {flag}
     """)
 SLASH_GOAL = Phrases("""
-    which [slash |]command [sets|changes|is for|gives me] {goal}?; what [slash |]command [sets|changes|is for]
-    {goal}?; <how> [change|set|get] {goal} [in the chat|on the page|while chatting|here]?; is there a [slash
-    |]command for {goal}?; [slash |]command for {goal}; [how|where] do i [change|set|get|choose] {goal} [with
-    a command|by a slash command|in my chat|from the chat|on the chat page]?; [what|which] [slash |]command
-    [changes|controls|gives| does|do i need for|do i use for|is there for] {goal}?; [a|the] [slash |]command
-    for {goal}[|?]; <tell> [which|what] [slash |]command [sets|changes|gives|is for] {goal}; {goal} [in the
-    chat|on the page|by slash command|as a slash command|with a command]?; [change|set|get] {goal} [in the
-    chat|on the page|while we chat|here in the chat]
+    which [slash |]command [sets|changes|is for|gives me] {goal}?; what [slash |]command [sets|changes|is
+    for] {goal}?; <how> [change|set|get] {goal} [in the chat|on the page|while chatting|here]?; is there a
+    [slash |]command for {goal}?; [slash |]command for {goal}; [how|where] do i [change|set|get|choose]
+    {goal} [with a command|by a slash command|in my chat|from the chat|on the chat page]?; [what|which]
+    [slash |]command [changes|controls|gives| does|do i need for|do i use for|is there for] {goal}?; [a|the]
+    [slash |]command for {goal}[|?]; <tell> [which|what] [slash |]command [sets|changes|gives|is for] {goal};
+    {goal} [in the chat|on the page|by slash command|as a slash command|with a command]?; [change|set|get]
+    {goal} [in the chat|on the page|while we chat|here in the chat]
     """, """
     what is the slash command for {goal}?; can i set {goal} on the page?; which command do i type for {goal}?
     """)
+
+SLASH_WANTED = {  # for training only: wishes that name no command
+    "/clear": Phrases("""
+        <how> [clear|reset|empty|wipe|restart|erase|delete|clean] [the chat|this chat|the conversation|the
+        history|the chat history|our chat|the page|everything i wrote]?;
+        [clear|reset|wipe|restart|empty|erase] [the chat|chat|the conversation|conversation|the history|this
+        chat|all messages]; <how> [start over|start again|begin anew|start a new chat|begin a new
+        conversation|begin from scratch]?; [new chat|start over|chat reset|clear history|delete chat|fresh
+        start|start from scratch]; [can|could] i [clear|reset|empty|restart|delete] [the chat|the
+        conversation|this chat|the history|my messages]?; what [clears|resets|empties|wipes] the
+        [chat|conversation|history]?; i want to [start over|clear the chat|begin a new chat|reset the
+        conversation]; how do i make you forget [this chat|what i said|it all|the conversation]?; <tell> how
+        [to clear the chat|to start over|i reset the conversation]
+        """),
+    "/temperature": Phrases("""
+        [make|can i make] [your replies|the answers|this chat] [more|less] [random|creative] [in this
+        chat|while we chat|from the page]; the temperature of [this|my] chat[|?]; type what to change the
+        temperature here?
+        """),
+    "/maxtokens": Phrases("""
+        [how do i get|i want] [shorter|longer] replies in [this|my] chat; limit your replies in this chat
+        """),
+    "/system": Phrases("""
+        <how> [give you|write|enter|set] a system [prompt|text] [here|in the chat|on this page]?; system
+        prompt of this chat?; [set|change] your system prompt
+        """),
+    "/help": Phrases("""
+        what do i type to see [the|all] commands?; [help|list] in the chat?; where are the commands listed?
+        """),
+}
 
 # Everything else about the server: how it is asked, the answer, what must be in it
 SERVER = {
@@ -1476,16 +1543,16 @@ SERVER = {
         [list|show|name| print|give me] [the flags|all flags|every flag|all options|all the options|the
         command line options|the options|all the arguments|the arguments]; [flags|all flags|options
         list|command line|arguments|cli flags|cli options|list flags|flag list|usage|all
-        options|switches][|?]; <tell> [which flags there are|what options exist|what flags i can use|about the
-        flags|the flags|the command line options|which options i can set]; how [many flags are there|can i
-        configure the server|is the server configured|do i configure it|do i see the flags]?; what can i
+        options|switches][|?]; <tell> [which flags there are|what options exist|what flags i can use|about
+        the flags|the flags|the command line options|which options i can set]; how [many flags are there|can
+        i configure the server|is the server configured|do i configure it|do i see the flags]?; what can i
         [configure|set| change|set on the command line|pass on the command line]?; is there a list of
         [flags|options|all flags|arguments]?; an overview of the [flags|options]; help me with the
         [flags|options|command line]; which [command line flags|arguments] are there?; what are its
         [options|flags| arguments]?
         """, """
-        give me a list of the flags; which options does it have?; tell me all the flags; what flags can i pass
-        to chat_web.py?
+        give me a list of the flags; which options does it have?; tell me all the flags; what flags can i
+        pass to chat_web.py?
         """),
         "The flags are `-n` GPUs, `-i` source, `-t` temperature, `-k` top-k, `-m` max tokens, `-g` model "
         "tag, `-s` step, `-p` port, `-d` dtype, `--device-type` and `--host`. Ask me about any of them.",
@@ -1493,18 +1560,19 @@ SERVER = {
     "slash": (Phrases("""
         [which|what] [slash commands|commands] [are there|exist|can i use|do you have|do you know]?; list
         [the|all|all the] [slash |]commands; what are [the|all the] [slash |]commands?; [slash
-        commands|commands]?; what can i type [on the page|in the chat]?; what are slash commands?; show me the
-        [slash |]commands; [which|what] [slash commands|chat commands|commands] [does the page have|do you
-        understand|are possible|are available|work here|work in the chat|are supported|does this page know|may
-        i type|can be used]?; [list|show|name|print] [me |][the slash commands|all slash commands|every slash
-        command|the chat commands|all commands|the commands of the page]; [slash commands|commands|command
-        list|chat commands|list commands|all commands|slash|slash command list][|?]; <tell> [which slash
-        commands there are|what commands there are|the commands|the slash commands you know| about slash
-        commands|which commands i can type]; what can i [type|do] with a slash?; [how do i
-        use|explain|describe|what about] [slash commands|the slash commands|commands in the chat]?; is there a
-        [list of commands|command list|list of slash commands]?; are there [slash commands|commands|chat
-        commands|any slash commands]?; what [happens|can i do] when i type a slash?; how do i change settings
-        [in the chat|on the page|while chatting]?; commands [on the page|in the chat|of the chat]?
+        commands|commands]?; what can i type [on the page|in the chat]?; what are slash commands?; show me
+        the [slash |]commands; [which|what] [slash commands|chat commands|commands] [does the page have|do
+        you understand|are possible|are available|work here|work in the chat|are supported|does this page
+        know|may i type|can be used]?; [list|show|name|print] [me |][the slash commands|all slash
+        commands|every slash command|the chat commands|all commands|the commands of the page]; [slash
+        commands|commands|command list|chat commands|list commands|all commands|slash|slash command
+        list][|?]; <tell> [which slash commands there are|what commands there are|the commands|the slash
+        commands you know| about slash commands|which commands i can type]; what can i [type|do] with a
+        slash?; [how do i use|explain|describe|what about] [slash commands|the slash commands|commands in the
+        chat]?; is there a [list of commands|command list|list of slash commands]?; are there [slash
+        commands|commands|chat commands|any slash commands]?; what [happens|can i do] when i type a slash?;
+        how do i change settings [in the chat|on the page|while chatting]?; commands [on the page|in the
+        chat|of the chat]?
         """, """
         which commands start with a slash?; tell me the slash commands; give
         me a list of commands; what slash commands does the page have?
@@ -1516,19 +1584,20 @@ SERVER = {
         |]endpoints; what are the [endpoints|routes|urls|api endpoints]?; [what is the|is there an|tell me
         about the] api?; [endpoints|routes|api]?; does [this|the server] have an api?; show me the
         [endpoints|routes|api]; which urls does the server have?; what routes exist?; [which|what]
-        [endpoints|routes|urls|paths|api calls|http endpoints|api endpoints|api routes] [exist|are there|can i
-        use|are available|does the api have|does it have|does it serve|does it offer|are supported]?;
-        [list|show|name|print] [me |][the endpoints|all endpoints|every endpoint|the routes|all routes|the api
-        endpoints|the urls|the api]; [endpoints|all endpoints|api|routes|http api|rest api|api
+        [endpoints|routes|urls|paths|api calls|http endpoints|api endpoints|api routes] [exist|are there|can
+        i use|are available|does the api have|does it have|does it serve|does it offer|are supported]?;
+        [list|show|name|print] [me |][the endpoints|all endpoints|every endpoint|the routes|all routes|the
+        api endpoints|the urls|the api]; [endpoints|all endpoints|api|routes|http api|rest api|api
         endpoints|endpoint list|api overview|urls|paths|list endpoints][|?]; <tell> [which endpoints there
-        are|what the api is|about the endpoints|about the api|the endpoints|which routes exist|what urls there
-        are]; is there [an http api|an api|a rest api|any api|an interface for programs]?; how many endpoints
-        [are there|does it have|exist]?; [explain| describe|what about] the [api|endpoints|routes|http api];
-        [does|do] [it|you|the server] [have|offer|provide] [an api|a rest api|endpoints|an http api]?; an
-        overview of the [api|endpoints|routes]; what are its [endpoints|routes|urls]?
+        are|what the api is|about the endpoints|about the api|the endpoints|which routes exist|what urls
+        there are]; is there [an http api|an api|a rest api|any api|an interface for programs]?; how many
+        endpoints [are there|does it have|exist]?; [explain| describe|what about] the
+        [api|endpoints|routes|http api]; [does|do] [it|you|the server] [have|offer|provide] [an api|a rest
+        api|endpoints|an http api]?; an overview of the [api|endpoints|routes]; what are its
+        [endpoints|routes|urls]?
         """, """
-        give me the list of endpoints; what api does the server have?; tell me the routes; which endpoints can
-        i call?
+        give me the list of endpoints; what api does the server have?; tell me the routes; which endpoints
+        can i call?
         """),
         "`GET /` is the page, `POST /chat/completions` streams a reply, `GET /health` says whether the "
         "server is ready, `GET /stats` shows the workers. OpenAI clients use `/v1`.",
@@ -1536,10 +1605,10 @@ SERVER = {
     "completions": (Phrases("""
         what does [/chat/completions|post /chat/completions|chat completions] do?; <how> [call|use] the
         [api|chat api|endpoint|server] [from python|with curl|from code|from a program|]?; how do i send a
-        [message|request|chat][| to the server| to the api]?; [/chat/completions|chat completions]?; what does
-        the request [body |]look like?; what is the [request|json] format?; which json do i send?; what is the
-        response format?; how does [streaming|the stream] work?; how are [replies|tokens|answers] streamed?;
-        how do i use [curl|the api]?; what [fields|keys] does a request have?; <how>
+        [message|request|chat][| to the server| to the api]?; [/chat/completions|chat completions]?; what
+        does the request [body |]look like?; what is the [request|json] format?; which json do i send?; what
+        is the response format?; how does [streaming|the stream] work?; how are [replies|tokens|answers]
+        streamed?; how do i use [curl|the api]?; what [fields|keys] does a request have?; <how>
         [call|use|query|reach|talk to|ask] [the api|it|the server|the model|the chat endpoint|you] [from
         python|with curl|from code|from a script|from javascript|over http|with
         requests|programmatically|without the page|from the command line|from my program]?; [how|what]
@@ -1552,8 +1621,8 @@ SERVER = {
         completions] [have|take|need|accept|expect]?; what does [the api|the server|the stream|chat
         completions|the endpoint] [return|send|stream|answer|send back|give back]?; what [is the|is its]
         [request|response| stream|json|body|message] format?; [chat completions|request format|response
-        format|streaming|curl example|json format|request body|/chat/completions|stream format|sse|server sent
-        events|post request|python example][|?]; how [are|do] [messages|tokens|replies|events]
+        format|streaming|curl example|json format|request body|/chat/completions|stream format|sse|server
+        sent events|post request|python example][|?]; how [are|do] [messages|tokens|replies|events]
         [sent|streamed|look|arrive|formatted]?; how does [the api|the stream|the chat endpoint|chat
         completions|token streaming] [work|stream|look|end]?; [show|give] me [a curl example|an example
         request|an api example|a request|a sample request]; how do i [post|send] [a message|a request|a
@@ -1572,20 +1641,21 @@ SERVER = {
         /health[| for]?; <how> [check|know|see] [whether|if] the server is [ready|up|running|alive|ok]?; is
         there a health check?; what does /health [return|say|show|answer]?; explain /health; tell me about
         /health; is the server ready?; what [is|about] [the health endpoint|the health check|get
-        /health|/health]?; [explain|describe|tell me about|what about] [the health endpoint|/health|the health
-        check|get /health]; [/health|health|health check|health endpoint|get /health|readiness|liveness|server
-        status|is it ready|server ready][|?]; <how> [check|know|see|tell|test|find out] [if|whether|that] [the
-        server|it|this server|the model] is [ready|up|alive|healthy| loaded|running]?; <tell> [what /health
-        does|how to check the server|how i see that it is ready|about the health check]; is there a [health
-        endpoint|health check|readiness check|status endpoint]?; [is|are] [the server|it|the model|you]
-        [ready|up|loaded|healthy|up and running]?; what does [the health endpoint|the health check|/health|get
-        /health] [return|say|show|answer|give|tell]?; which endpoint [is for health|tells the status|is for
+        /health|/health]?; [explain|describe|tell me about|what about] [the health endpoint|/health|the
+        health check|get /health]; [/health|health|health check|health endpoint|get
+        /health|readiness|liveness|server status|is it ready|server ready][|?]; <how>
+        [check|know|see|tell|test|find out] [if|whether|that] [the server|it|this server|the model] is
+        [ready|up|alive|healthy| loaded|running]?; <tell> [what /health does|how to check the server|how i
+        see that it is ready|about the health check]; is there a [health endpoint|health check|readiness
+        check|status endpoint]?; [is|are] [the server|it|the model|you] [ready|up|loaded|healthy|up and
+        running]?; what does [the health endpoint|the health check|/health|get /health]
+        [return|say|show|answer|give|tell]?; which endpoint [is for health|tells the status|is for
         monitoring|checks the server|do i poll]?; how do i use [/health|the health endpoint]?; where do i see
         [the status|if it is ready|whether it runs]?; what are the fields of /health?; when is the server
         ready?
         """, """
-        what's /health for?; how could i see if the server is up?; can you explain the health endpoint?; which
-        endpoint says if it is ready?
+        what's /health for?; how could i see if the server is up?; can you explain the health endpoint?;
+        which endpoint says if it is ready?
         """),
         "`GET /health` says whether the server is ready: `status`, `ready`, `num_gpus` and "
         "`available_workers`.", [r"get /health", r"ready", r"available_workers"]),
@@ -1596,14 +1666,14 @@ SERVER = {
         where do i see the workers?; what [is|about] [the stats endpoint|get /stats|/stats|the statistics]?;
         [explain|describe|tell me about|what about] [the stats endpoint|/stats|the statistics|get /stats];
         [/stats|stats|statistics|stats endpoint|get /stats|workers|busy workers|worker list|load][|?]; <how>
-        [see|check|know|get|monitor|list] [the workers|the load|the statistics|which workers are busy|how many
-        workers are free|the state of the gpus|the busy gpus|how many workers there are]?; <tell> [what /stats
-        does|how many workers are busy|how to see the workers|about the stats]; how many [workers|gpus] are
-        [busy|free|available|in use|running|there now|idle]?; which [workers|gpus] are [busy|free|available|in
-        use]?; what does [the stats endpoint|/stats|get /stats] [return|say|show|answer|give|tell|list]?;
-        which endpoint [lists the workers|is for statistics|tells the load|has the stats]?; how do i use
-        [/stats|the stats endpoint]?; are there [statistics|stats]?; where are the
-        [stats|statistics|workers]?; is there a [stats endpoint|list of workers|stats page]?
+        [see|check|know|get|monitor|list] [the workers|the load|the statistics|which workers are busy|how
+        many workers are free|the state of the gpus|the busy gpus|how many workers there are]?; <tell> [what
+        /stats does|how many workers are busy|how to see the workers|about the stats]; how many
+        [workers|gpus] are [busy|free|available|in use|running|there now|idle]?; which [workers|gpus] are
+        [busy|free|available|in use]?; what does [the stats endpoint|/stats|get /stats]
+        [return|say|show|answer|give|tell|list]?; which endpoint [lists the workers|is for statistics|tells
+        the load|has the stats]?; how do i use [/stats|the stats endpoint]?; are there [statistics|stats]?;
+        where are the [stats|statistics|workers]?; is there a [stats endpoint|list of workers|stats page]?
         """, """
         what's /stats for?; which endpoint shows the workers?; can you explain the stats endpoint?; how do i
         see busy workers?
@@ -1636,28 +1706,28 @@ SERVER = {
         where does [the server|it] look for [models|checkpoints|a checkpoint|a model]?; which
         [folder|directory] [are models|are checkpoints|is the model|is the checkpoint] in?; where do i put
         [checkpoints|my checkpoints|the tokenizer|my files|the weights]?; what is the [folder layout|file
-        layout|directory structure|folder structure]?; what is [nanochat_base_dir|NANOCHAT_BASE_DIR]?; how are
-        the [files|checkpoints] [named|laid out]?; which files [do i need|are needed|does a model need]?;
+        layout|directory structure|folder structure]?; what is [nanochat_base_dir|NANOCHAT_BASE_DIR]?; how
+        are the [files|checkpoints] [named|laid out]?; which files [do i need|are needed|does a model need]?;
         checkpoint [folder|directory|path|location]?; where is the tokenizer?; where [do|should|must|can]
         [my|the|our] [checkpoints|models|weights|model files|checkpoint files|files|tokenizer|tokenizer file]
         [go|be|live|be stored|be saved|be put|lie|belong]?; where [does|will] [it|the server|chat_web|this]
-        [look|search|look for models|look for checkpoints|find models|find my model|read checkpoints from|load
-        from|expect the files|search for models|load models from]?; where [are|is|lies|lie] [the|my|your]
-        [checkpoints|models|weights| model files|tokenizer|checkpoint folder|model folder|base
+        [look|search|look for models|look for checkpoints|find models|find my model|read checkpoints
+        from|load from|expect the files|search for models|load models from]?; where [are|is|lies|lie]
+        [the|my|your] [checkpoints|models|weights| model files|tokenizer|checkpoint folder|model folder|base
         directory|tokenizer.pkl] [|stored|kept|saved|located|found]?; [in|into] [which|what]
         [folder|directory| place|path] [do models go|are the models|is the tokenizer|do i put the
         tokenizer|does it look|do i put checkpoints|are the weights|do i copy a checkpoint]?; [checkpoint
-        folder|model folder|checkpoint path|folder layout|file layout|NANOCHAT_BASE_DIR|nanochat base dir|base
-        dir|base directory|model path|checkpoint location|checkpoint files|tokenizer path|directory
+        folder|model folder|checkpoint path|folder layout|file layout|NANOCHAT_BASE_DIR|nanochat base
+        dir|base dir|base directory|model path|checkpoint location|checkpoint files|tokenizer path|directory
         layout|file names][|?]; [explain|describe|show me|tell me about|what about] [NANOCHAT_BASE_DIR|the
         folder layout|the checkpoint folder|the file layout|the directory structure|the base directory];
         <tell> [where checkpoints live|where the models are|where to put checkpoints|where it looks for
-        models|the folder of the checkpoints|which files it needs|how the files are named]; [which|what] files
-        [does it need|must there be|are read|make a model|does the server need|are in the folder|belong to a
-        checkpoint]?; what is the [path|folder|directory|location] [of|for] [the checkpoints|checkpoints|the
-        models|the tokenizer|the weights|model files]?; how [are|do i name|should i name] the
-        [checkpoints|checkpoint files|folders| model files][| named| laid out]?; <how> [set|change|use]
-        [NANOCHAT_BASE_DIR|the base directory|the model folder|the checkpoint folder]?
+        models|the folder of the checkpoints|which files it needs|how the files are named]; [which|what]
+        files [does it need|must there be|are read|make a model|does the server need|are in the folder|belong
+        to a checkpoint]?; what is the [path|folder|directory|location] [of|for] [the
+        checkpoints|checkpoints|the models|the tokenizer|the weights|model files]?; how [are|do i name|should
+        i name] the [checkpoints|checkpoint files|folders| model files][| named| laid out]?; <how>
+        [set|change|use] [NANOCHAT_BASE_DIR|the base directory|the model folder|the checkpoint folder]?
         """, """
         in which folder do checkpoints go?; where must i put the model files?; tell me where checkpoints are
         stored; what does NANOCHAT_BASE_DIR do?; where does it find the checkpoints?
@@ -1683,14 +1753,14 @@ SERVER = {
         conversation] [|be|get|become|at most]?; is there a [limit|maximum|length limit|message limit|size
         limit|character limit|limit on length|limit for messages|cap|max length][| on the number of messages|
         for characters| on the temperature| on top-k]?; what is the
-        [longest|largest|highest|maximum|max|biggest] [message|text|prompt|request|temperature|top-k|number of
-        messages|number of characters|max tokens|conversation] [|allowed|i can send|i can set|possible|there
-        is]?; <tell> [what the limits are|how long a message can be|how many messages i can send|about the
-        limits|the limits|the maximum length]; [are|is] [the input|messages|requests|the length|my text|the
-        temperature|anything] [limited|clamped|restricted|capped]?; what [range|values] [can|may|does] [the
-        temperature|top-k|max tokens] [have|take|be]?; how [high|low|large|big|far] can [i set |][the
-        temperature|top-k|max tokens|temperature] [|go|be]?; [explain|describe|list|show me] the
-        [limits|restrictions|abuse limits]; can i send [a very long text|10000 characters|1000 messages|a
+        [longest|largest|highest|maximum|max|biggest] [message|text|prompt|request|temperature|top-k|number
+        of messages|number of characters|max tokens|conversation] [|allowed|i can send|i can
+        set|possible|there is]?; <tell> [what the limits are|how long a message can be|how many messages i
+        can send|about the limits|the limits|the maximum length]; [are|is] [the input|messages|requests|the
+        length|my text|the temperature|anything] [limited|clamped|restricted|capped]?; what [range|values]
+        [can|may|does] [the temperature|top-k|max tokens] [have|take|be]?; how [high|low|large|big|far] can
+        [i set |][the temperature|top-k|max tokens|temperature] [|go|be]?; [explain|describe|list|show me]
+        the [limits|restrictions|abuse limits]; can i send [a very long text|10000 characters|1000 messages|a
         whole book|long messages]?
         """, """
         tell me the limits of this server; are there any limits?; how long may my message get?; how many
@@ -1715,24 +1785,24 @@ SERVER = {
         card|devices] [does it need|is needed|do i need|does it run on|is required|is enough|works|does it
         support]?; i [have|got|own] [no gpu|only a cpu|a mac|no graphics card|just a laptop|only a laptop][|,
         does it work|, is that enough|, can i run it|. what now]?; what [if|about] [i have no gpu|a cpu|a
-        mac|no gpu|macs|cpus|laptops]?; works [without a gpu|on cpu|on mac]?; is [a cpu|a laptop|a mac|my cpu]
-        [enough|ok|supported|fast enough|fine]?
+        mac|no gpu|macs|cpus|laptops]?; works [without a gpu|on cpu|on mac]?; is [a cpu|a laptop|a mac|my
+        cpu] [enough|ok|supported|fast enough|fine]?
         """,
         "will it run without a gpu?; is a gpu required for this?; can i run the server on my laptop?"),
         "No GPU is needed: it runs on a CPU, on a Mac with `--device-type mps`, or on one or more CUDA GPUs "
         "with `-n`.", [r"cpu", r"--device-type mps"]),
     "stop": (Phrases("""
-        <how> [stop|quit|exit|end|shut down|kill] [the server|it|this server]?; stop the server; how do i turn
-        it off?; how to quit?; how do i close the server?; <how> [stop|quit|exit|end|shut
+        <how> [stop|quit|exit|end|shut down|kill] [the server|it|this server]?; stop the server; how do i
+        turn it off?; how to quit?; how do i close the server?; <how> [stop|quit|exit|end|shut
         down|kill|terminate|close|halt|turn off|switch off] [the server|it|chat_web|chat_web.py|the chat
         server|the process|the program]?; [stop|quit|exit|kill|shut down|close|end|terminate|halt|turn off]
         [the server|it|this server|chat_web|the process]; [what|which] [key|keys|command] [stops|
         quits|ends|kills|closes] [it|the server|chat_web]?; [shutdown|stop server|quit|exit|how to stop|kill
         server|shut down|stop it][|?]; <tell> how [to stop it|the server is stopped|to quit|to shut it down|i
         stop the server|to end the server]; how does one [stop|quit|end|shut down] [it|the server]?; how
-        [is|can] the server [stopped|be stopped|shut down|be shut down|ended]?; when i am done, how do i [stop
-        it|close it|end it]?; [can|could] i [stop|quit|kill|close] [it|the server]?; i [need|would like] to
-        [stop|shut down|kill|close] [it|the server]
+        [is|can] the server [stopped|be stopped|shut down|be shut down|ended]?; when i am done, how do i
+        [stop it|close it|end it]?; [can|could] i [stop|quit|kill|close] [it|the server]?; i [need|would
+        like] to [stop|shut down|kill|close] [it|the server]
         """, """
         how could i turn the server off?; what do i press to stop the server?; i want to stop the server
         """),
@@ -1749,10 +1819,10 @@ SERVER = {
         checkpoint|the tag|the step|between models]?; what [if|happens if|when] [there are|i have]
         [several|many|two|no|more] [checkpoints|models|tags|steps]?; [default model|default checkpoint|which
         checkpoint|model choice|d20|default tag|default step|automatic model|d12][|?]; what [is|does]
-        [d12|d20|d26|d32|a tag like d20|the d in d20] [|mean|stand for]?; when [is|does] the [demo|demo model]
-        [loaded|used| started|chosen|start|appear]?; why [is|was|am i seeing|do i get|did it load|does it
-        load|did it start] [the demo|the demo model|the tiny model] [|loaded|used|and not mine|instead
-        of mine]?; <tell> [which model it loads|how it picks a model|which checkpoint is the default|why i see
+        [d12|d20|d26|d32|a tag like d20|the d in d20] [|mean|stand for]?; when [is|does] the [demo|demo
+        model] [loaded|used| started|chosen|start|appear]?; why [is|was|am i seeing|do i get|did it load|does
+        it load|did it start] [the demo|the demo model|the tiny model] [|loaded|used|and not mine|instead of
+        mine]?; <tell> [which model it loads|how it picks a model|which checkpoint is the default|why i see
         the demo model|what d20 means]; does it [load|take|use|pick] the
         [largest|biggest|last|newest|latest|deepest] [model|checkpoint|step]?; which of [my checkpoints|two
         models|several checkpoints|the models] [is loaded|is used|does it take|does it load]?; is the
@@ -1768,21 +1838,21 @@ SERVER = {
         [which|what] [models|checkpoints|architectures] [are supported|can it load|can i load|work]?; does it
         [load|support|work with] [old|older|all|new|every] [nanochat |][checkpoints|models]?; can it
         [load|run] [llama|gpt-2|hugging face|gguf|other] models?; are [old|older] [checkpoints|models]
-        supported?; will my old [checkpoint|model] work?; [which|what] [models|checkpoints|architectures|model
-        formats|formats|kinds of checkpoints|versions of nanochat] [does it|can it|does the server|will it]
-        [load|run|support|understand|read|accept]?; [does|can|will] [it|the server|this]
-        [load|run|support|read|work with|open|accept] [old checkpoints|older checkpoints|all nanochat
-        models|every nanochat model|llama|gpt-2|gguf|hugging face models|safetensors|pytorch
-        models|mistral|qwen|other models|other formats|new checkpoints|models from last year|any model]?;
-        [are|is] [gguf|llama|hugging face|gpt-2|old models|older checkpoints|new models|other models|all
-        architectures|every version] [supported|possible|ok|loaded too|understood]?; [supported models|model
-        formats|formats|gguf|hugging face|llama models|architectures|old checkpoints|compatibility|supported
-        architectures|gpt-2|safetensors][|?]; <tell> [which models are supported|what it can load|which
-        architectures work|if old checkpoints work]; what about [old checkpoints|older models|llama
-        models|gguf files|gpt-2|other architectures|hugging face models]?; [will|does] [an old|an older|my
-        old|a new|last year's] [checkpoint|model|nanochat model] [still |][load|work|run]?; only nanochat
-        [models| checkpoints]?; i have an [old|older] [checkpoint|model], [does it work|will it load|can i
-        load it]?; which [nanochat versions|versions] [work|are supported]?
+        supported?; will my old [checkpoint|model] work?; [which|what]
+        [models|checkpoints|architectures|model formats|formats|kinds of checkpoints|versions of nanochat]
+        [does it|can it|does the server|will it] [load|run|support|understand|read|accept]?; [does|can|will]
+        [it|the server|this] [load|run|support|read|work with|open|accept] [old checkpoints|older
+        checkpoints|all nanochat models|every nanochat model|llama|gpt-2|gguf|hugging face
+        models|safetensors|pytorch models|mistral|qwen|other models|other formats|new checkpoints|models from
+        last year|any model]?; [are|is] [gguf|llama|hugging face|gpt-2|old models|older checkpoints|new
+        models|other models|all architectures|every version] [supported|possible|ok|loaded too|understood]?;
+        [supported models|model formats|formats|gguf|hugging face|llama models|architectures|old
+        checkpoints|compatibility|supported architectures|gpt-2|safetensors][|?]; <tell> [which models are
+        supported|what it can load|which architectures work|if old checkpoints work]; what about [old
+        checkpoints|older models|llama models|gguf files|gpt-2|other architectures|hugging face models]?;
+        [will|does] [an old|an older|my old|a new|last year's] [checkpoint|model|nanochat model] [still
+        |][load|work|run]?; only nanochat [models| checkpoints]?; i have an [old|older] [checkpoint|model],
+        [does it work|will it load|can i load it]?; which [nanochat versions|versions] [work|are supported]?
         """, """
         is my old nanochat checkpoint supported?; what kind of models can the server load?; can the server
         load older models?
@@ -1805,10 +1875,10 @@ SERVER = {
         [what's temperature|sampling|greedy|randomness|temperature meaning|top-k meaning|why random|next
         token|temperature vs top-k][|?]; <tell> [what temperature means|what sampling is|how sampling
         works|why your answers differ|what greedy means|how you pick words]; what [does|happens with]
-        [temperature 0|a low temperature|a high temperature|temperature zero] [|do|mean]?; why do [you|i] [say
-        something else each time|get different answers|get another answer each time|change your answer|not
-        answer the same]?; [is|are] [the sampling|your answer|your answers|the tokens|it] random?; how random
-        [are you|is it|are the answers]?
+        [temperature 0|a low temperature|a high temperature|temperature zero] [|do|mean]?; why do [you|i]
+        [say something else each time|get different answers|get another answer each time|change your
+        answer|not answer the same]?; [is|are] [the sampling|your answer|your answers|the tokens|it] random?;
+        how random [are you|is it|are the answers]?
         """, """
         can you explain what sampling is?; what does sampling mean?; what is the idea of temperature?; why is
         every answer different?
@@ -1825,10 +1895,10 @@ SERVER = {
         model|start demo|demo command|launch demo][|?]; <tell> how [to start the demo model|to start you|the
         demo is started|i run the demo model|to load the demo]; how [is|was|can] [the demo|the demo model|the
         tiny model] [started|loaded|launched|be started|be loaded| run]?; how [did i|did someone|was] [start
-        you|run you|load you|you started|you launched|you loaded]?; i [want|would like] to [run|start|try|use]
-        the [demo|demo model|tiny model][| again]; can i [start|run|load|use] [you|the demo|the demo model]
-        [again|later|myself|at home|tomorrow]?; how do i get [you|the demo] back?; how do i [run|start] the
-        folder demo?
+        you|run you|load you|you started|you launched|you loaded]?; i [want|would like] to
+        [run|start|try|use] the [demo|demo model|tiny model][| again]; can i [start|run|load|use] [you|the
+        demo|the demo model] [again|later|myself|at home|tomorrow]?; how do i get [you|the demo] back?; how
+        do i [run|start] the folder demo?
         """, """
         how do i get the demo model running?; what do i type for the demo model?; tell me how to run the demo
         """),
@@ -1844,17 +1914,18 @@ SERVER = {
         control|encryption|security|account|https|protection|auth| tls]?; [do i|do we|do users|does one|do
         clients] need [a login|a password|an account|to log in|an api key|a token|to sign up|credentials|to
         sign in]?; [does|has| can] [it|the server|this|this server] [have|support|use|do|offer|come with] [a
-        login|https|tls|ssl|passwords|encryption|users|api keys|authentication|accounts|a password|security]?;
-        [login|password|https|authentication|auth|security|tls|api key|ssl|access|encryption|accounts|is it
-        secure|who can reach it|user accounts][|?]; <how> [secure|protect|lock|hide|restrict|close off|make
-        secure|limit access to] [it|the server|this server|my server|the chat]?; <how> [add|set|enable|
-        use|turn on|require] [https|tls|a login|a password|authentication|ssl|encryption|an api key]?;
-        [who|which people] [can|could|may] [reach|use|see|access|open|get at|connect to] [it|the server|this
-        server|the chat|the page|the port]?; [can|could|will|may] [anyone|others|somebody else|strangers|other
-        people|people on my network|everybody|my neighbours] [use|reach|see|access|open|connect to] [it|the
-        server|my server|the chat|the page]?; [is|are] [it|the server|the connection|the traffic|this
-        server|the page] [encrypted|public|open|protected|secure|safe|password protected|open to all|reachable
-        from outside|exposed]?; <tell> [if there is a login|if it is secure|how to secure it|who can reach the
+        login|https|tls|ssl|passwords|encryption|users|api keys|authentication|accounts|a
+        password|security]?; [login|password|https|authentication|auth|security|tls|api
+        key|ssl|access|encryption|accounts|is it secure|who can reach it|user accounts][|?]; <how>
+        [secure|protect|lock|hide|restrict|close off|make secure|limit access to] [it|the server|this
+        server|my server|the chat]?; <how> [add|set|enable| use|turn on|require] [https|tls|a login|a
+        password|authentication|ssl|encryption|an api key]?; [who|which people] [can|could|may]
+        [reach|use|see|access|open|get at|connect to] [it|the server|this server|the chat|the page|the
+        port]?; [can|could|will|may] [anyone|others|somebody else|strangers|other people|people on my
+        network|everybody|my neighbours] [use|reach|see|access|open|connect to] [it|the server|my server|the
+        chat|the page]?; [is|are] [it|the server|the connection|the traffic|this server|the page]
+        [encrypted|public|open|protected|secure|safe|password protected|open to all|reachable from
+        outside|exposed]?; <tell> [if there is a login|if it is secure|how to secure it|who can reach the
         server|if i need a key|how to add a password]; what about [security|https|a login| authentication|a
         password|tls]; can i put [a password|a login|https] on it?; is it safe to [expose|put online|open]
         [it|the server|this server]?
@@ -1866,11 +1937,11 @@ SERVER = {
         "it to your machine, or put a proxy in front.", [r"no login", r"--host 127\.0\.0\.1"]),
     "busy": (Phrases("""
         what happens [when|if] all workers are busy?; how many [users|people|requests|clients] can [chat|use
-        it|it serve] at once?; can [several|many|two] people [chat|use it] at [once|the same time]?; what does
-        [503|error 503|a 503] mean?; why do i get [503|error 503]?; do requests wait?; is there a queue?; what
-        [happens|does it do|does the server do|comes] [when|if] [all workers are taken|it is overloaded|many
-        people ask|the server is busy|too many requests come|all gpus are busy|ten people chat|everyone asks
-        at once|no worker is free|there are too many requests]?; how many
+        it|it serve] at once?; can [several|many|two] people [chat|use it] at [once|the same time]?; what
+        does [503|error 503|a 503] mean?; why do i get [503|error 503]?; do requests wait?; is there a
+        queue?; what [happens|does it do|does the server do|comes] [when|if] [all workers are taken|it is
+        overloaded|many people ask|the server is busy|too many requests come|all gpus are busy|ten people
+        chat|everyone asks at once|no worker is free|there are too many requests]?; how many
         [users|people|requests|clients|chats| conversations] [at once|can it handle|can it serve|can use the
         server|does it serve at the same time|can it take|can run at the same time|in parallel]?;
         [can|could|may] [several|many|multiple|ten|three|more] [people|users|clients|friends|requests]
@@ -1904,11 +1975,12 @@ SERVER = {
         [explain|describe|what does|tell me about|what about] [X-Dropped-Messages|the dropped messages
         header|dropped messages|the header x-dropped-messages|long conversations|the truncation]; what
         [if|about] [the chat is too long|a very long chat|long conversations|the context is too small|my chat
-        gets long|it gets too long|old messages]?; <tell> [what happens to old messages|what happens in a long
-        chat|when messages are dropped|why you forgot it|what x-dropped-messages means]; [which|what] messages
-        [are|get|will be] [dropped|forgotten|removed|left out|cut]?; how [are|do you handle|does it handle|is]
-        [long conversations|long chats|a long chat|a full context|messages dropped] [|handled|treated]?; what
-        [is|was] dropped?; you forgot [what i said|the beginning|the start|my first message], why?
+        gets long|it gets too long|old messages]?; <tell> [what happens to old messages|what happens in a
+        long chat|when messages are dropped|why you forgot it|what x-dropped-messages means]; [which|what]
+        messages [are|get|will be] [dropped|forgotten|removed|left out|cut]?; how [are|do you handle|does it
+        handle|is] [long conversations|long chats|a long chat|a full context|messages dropped]
+        [|handled|treated]?; what [is|was] dropped?; you forgot [what i said|the beginning|the start|my first
+        message], why?
         """, """
         what happens if our conversation gets very long?; when are messages dropped?; why do you forget old
         messages?
@@ -1922,20 +1994,20 @@ SERVER = {
         nanochat[| installed]?; does it import nanochat?; [can|could|may|should] i
         [copy|use|put|move|place|add|drop] [it|this|the server|the files|chat_web.py|the code]
         [in|into|inside|with] [my|a|the|our] [nanochat|nanochat repo|nanochat checkout|nanochat
-        folder|checkout|nanochat clone|research repo]?; <how> [use|put|copy|install|integrate|run|add|include]
-        [it|the server|this|chat_web|this server] [in|into|inside|with|within] [nanochat|my nanochat repo|a
-        nanochat checkout|the nanochat folder|my checkout]?; [do i|does it|does this|does the server]
-        [need|require|import|depend on|use|want] [nanochat|nanochat itself|nanochat to be installed|the
-        nanochat code|the nanochat package|a nanochat checkout]?; [is|must|should] nanochat [be
-        installed|required|necessary|be there|a dependency|imported|installed first]?; which [files|of the
-        files|parts|source files] [belong to the server|do i copy|should i copy|make up the server|do i need
-        to take|are needed to copy|must be copied|go into scripts]?; [python -m scripts.chat_web|nanochat
-        needed|copy files|inside nanochat|nanochat checkout|copy into nanochat|scripts folder|without
-        nanochat|four files][|?]; what [is|does|about] [python -m scripts.chat_web|scripts.chat_web|the
-        scripts folder|using it inside nanochat] [|do|for|mean]?; <tell> [if i need nanochat|how to use it
-        with nanochat|which files to copy|whether nanochat is needed]; does it [run|work|start] [without
-        nanochat|inside nanochat|in a nanochat checkout|from scripts|with my nanochat repo]?; where in
-        nanochat do i put it?
+        folder|checkout|nanochat clone|research repo]?; <how>
+        [use|put|copy|install|integrate|run|add|include] [it|the server|this|chat_web|this server]
+        [in|into|inside|with|within] [nanochat|my nanochat repo|a nanochat checkout|the nanochat folder|my
+        checkout]?; [do i|does it|does this|does the server] [need|require|import|depend on|use|want]
+        [nanochat|nanochat itself|nanochat to be installed|the nanochat code|the nanochat package|a nanochat
+        checkout]?; [is|must|should] nanochat [be installed|required|necessary|be there|a
+        dependency|imported|installed first]?; which [files|of the files|parts|source files] [belong to the
+        server|do i copy|should i copy|make up the server|do i need to take|are needed to copy|must be
+        copied|go into scripts]?; [python -m scripts.chat_web|nanochat needed|copy files|inside
+        nanochat|nanochat checkout|copy into nanochat|scripts folder|without nanochat|four files][|?]; what
+        [is|does|about] [python -m scripts.chat_web|scripts.chat_web|the scripts folder|using it inside
+        nanochat] [|do|for|mean]?; <tell> [if i need nanochat|how to use it with nanochat|which files to
+        copy|whether nanochat is needed]; does it [run|work|start] [without nanochat|inside nanochat|in a
+        nanochat checkout|from scripts|with my nanochat repo]?; where in nanochat do i put it?
         """, """
         how could i use the server inside my nanochat checkout?; which files do i need to copy?; is nanochat
         needed for this server?
@@ -1952,14 +2024,15 @@ SERVER = {
         openai]?; [can|could|may] i [use|connect| point|plug in|take] [openai clients|the openai python
         client|openai's library|the openai sdk|an openai client|langchain|open webui|llm|openai's python
         package|the openai package|an openai compatible client][| with it| here| with this server| at it]?;
-        [openai|openai compatible|openai api|openai client|openai sdk| openai protocol|/v1/chat/completions|v1
-        api|/v1/models|open webui|openai endpoint|/v1|base url][|?]; [what|how] [is|about] [the openai
-        api|openai|the openai protocol|/v1/chat/completions|/v1/models|openai compatibility|open webui|openai
-        clients]?; [does|will|do|would] [openai clients|the openai library|the openai sdk|open webui|the
-        openai package|openai's client|existing openai code|my openai code] [work|connect|run|work here|run
-        with it]?; <tell> [if it speaks openai|about the openai api|how to use the openai client|whether
-        openai clients work|if the api is like openai's]; what does [/v1/chat/completions|/v1/models|the
-        openai endpoint] do?; which [base url|url] [do i give to|for|is for] [the openai client|openai|openai
+        [openai|openai compatible|openai api|openai client|openai sdk| openai
+        protocol|/v1/chat/completions|v1 api|/v1/models|open webui|openai endpoint|/v1|base url][|?];
+        [what|how] [is|about] [the openai api|openai|the openai
+        protocol|/v1/chat/completions|/v1/models|openai compatibility|open webui|openai clients]?;
+        [does|will|do|would] [openai clients|the openai library|the openai sdk|open webui|the openai
+        package|openai's client|existing openai code|my openai code] [work|connect|run|work here|run with
+        it]?; <tell> [if it speaks openai|about the openai api|how to use the openai client|whether openai
+        clients work|if the api is like openai's]; what does [/v1/chat/completions|/v1/models|the openai
+        endpoint] do?; which [base url|url] [do i give to|for|is for] [the openai client|openai|openai
         clients|open webui]?; how do i [use|connect|set up] [the openai client|openai clients|open webui|the
         openai sdk|openai's library]?; is there [an openai endpoint|openai support|a /v1 api|a v1 endpoint]?;
         what is the [openai base url|base url for openai]?
@@ -1973,14 +2046,17 @@ SERVER = {
 MEMORY = {  # what can be told, how it is asked for later, and how the answer is worded
     "name": (Phrases("""
         my name is {x}; i'm {x}; i am {x}; call me {x}; you can call me {x}; hi, i'm {x}; hello, my name is
-        {x}; the name's {x}; people call me {x}; hey, {x} here
+        {x}; the name's {x}; people call me {x}; hey, {x} here;
+        my first name is {x}; my friends call me {x}; you are talking to {x}; {x} is what people call me; i
+        was named {x}; my parents named me {x}; it is {x} who [writes|speaks]; {x} here; name's {x}; hey,
+        it's {x}; [hi|hello|hey], {x} [here|is my name]
         """,
         "hi there, my name is {x}; hello, i am {x}; please call me {x}"),
              "[Nice to meet you, {x}!|Hello, {x}!|Hi {x}, nice to meet you!][| 😊| I will remember that.]",
              Phrases("""
                  what's my name?; what is my name?; who am i?; do you [know|remember] my name?; tell me my
-                 name; say my name; whats my name; do you remember who i am?; what did i say my name was?; how
-                 am i called?; my name?; can you remember my name?; what was my name[| again]?
+                 name; say my name; whats my name; do you remember who i am?; what did i say my name was?;
+                 how am i called?; my name?; can you remember my name?; what was my name[| again]?
                  """, """
                  do you still know my name?; so what is my name again?; can you tell me what my name is?;
                  please say my name; remember my name?
@@ -2003,7 +2079,9 @@ MEMORY = {  # what can be told, how it is asked for later, and how the answer is
     "number": (Phrases("""
         my [lucky|favourite|favorite] number is {x}; my number is {x}; remember the number {x}; please
         remember {x}; i like the number {x}; {x} is my [lucky|favourite|favorite] number; keep the number {x}
-        in mind
+        in mind;
+        {x} is [the number|my number|a number to remember]; my number: {x}; number {x}, remember it; keep {x}
+        in mind; my chosen number is {x}; i pick the number {x}
         """,
         "remember that my lucky number is {x}; the number to remember is {x}"),
                "[Got it|OK|All right], your number is {x}.",
@@ -2018,20 +2096,25 @@ MEMORY = {  # what can be told, how it is asked for later, and how the answer is
                "Your number is {x}."),
     "city": (Phrases("""
         i live in {x}; i'm from {x}; i am from {x}; i come from {x}; my home is {x}; my city is {x}; i am
-        living in {x}; my hometown is {x}
+        living in {x}; my hometown is {x}; my place is in {x}; i have a flat in {x}; {x} is [my city|where i
+        come from|my town|my home town|the place i live]; home is {x} for me; i am based in {x}; i grew up in
+        {x}; my house is in {x}; i have my home in {x}
         """,
         "the city where i live is {x}; hey, i live in {x}"),
              "{x} [sounds nice|must be nice|is a good place to be]!",
              Phrases("""
                  where do i live?; where am i from?; which city [do i live in|am i from]?; <whats> my
-                 [city|home|hometown]?; do you [know|remember] where i live?; where do i come from?; what city
-                 do i live in?
+                 [city|home|hometown]?; do you [know|remember] where i live?; where do i come from?; what
+                 city do i live in?
                  """,
                  "can you remember where i live?; tell me where i live; what is the city i live in?"),
              "You live in {x}."),
     "pet": (Phrases("""
         my [dog|cat|pet] is [called|named] {x}; my [dog|cat|pet]'s name is {x}; i have a [dog|cat|pet]
-        [called|named] {x}; the name of my [dog|cat|pet] is {x}
+        [called|named] {x}; the name of my [dog|cat|pet] is {x};
+        {x} is [my pet's name|my dog's name|my cat's name|what i call my pet|the name of my pet|the name of
+        my dog]; at home i have a [dog|cat|pet], {x}; my [dog|cat|pet] answers to {x}; our [dog|cat] is
+        [called|named] {x}; i own a [dog|cat] called {x}; my [dog|cat|pet]: {x}; my [dog|cat|pet] is {x}
         """,
         "my little [dog|cat] is called {x}; i've got a [dog|cat] named {x}"),
             "{x} is a [cute|lovely|good] name! 🐾",
@@ -2044,7 +2127,9 @@ MEMORY = {  # what can be told, how it is asked for later, and how the answer is
             "Your pet is called {x}."),
     "food": (Phrases("""
         my <fav> food is {x}; i [love|like] eating {x}; {x} is my <fav> food; i like to eat {x}; the food i
-        like [best|most] is {x}
+        like [best|most] is {x};
+        {x} is [what i like to eat|my kind of food|what i love to eat|my favourite dish]; i like {x}
+        more than any other food; i am crazy about {x}, i eat it every day; for dinner i always want {x}
         """,
         "my <fav> thing to eat is {x}; the food that i love is {x}"),
              "[Yum|Tasty], {x}! 😋",
@@ -2052,11 +2137,15 @@ MEMORY = {  # what can be told, how it is asked for later, and how the answer is
                  <whats> my <fav> food?; what do i like to eat?; do you [know|remember] my <fav> food?; which
                  food do i like?; what food do i like[| best]?
                  """, """
-                 do you still know what i like to eat?; which food is my <fav>?; what did i say i like to eat?
+                 do you still know what i like to eat?; which food is my <fav>?; what did i say i like to
+                 eat?
                  """),
              "Your favourite food is {x}."),
-    "age": (Phrases(
-        "i am {x} years old; i'm {x} years old; my age is {x}; i am {x} years of age; i just turned {x}",
+    "age": (Phrases("""
+        i am {x} years old; i'm {x} years old; my age is {x}; i am {x} years of age; i just turned {x}; i am
+        {x}, that is my age; {x} is my age; {x} years old, that's me; my age in years: {x}; i have lived for
+        {x} years; this year i turned {x}; i'm {x} years of age
+        """,
         "i'm now {x} years old; my age? i am {x} years old"),
             "{x} is a [fine|good|great] age!",
             Phrases("""
@@ -2065,19 +2154,27 @@ MEMORY = {  # what can be told, how it is asked for later, and how the answer is
                 """,
                 "can you tell me how old i am?; how old did i say i am?; do you still know my age?"),
             "You are {x} years old."),
-    "job": (Phrases(
-        "i am a {x}; i'm a {x}; i work as a {x}; my job is {x}; my job: {x}",
+    "job": (Phrases("""
+        i am a {x}; i'm a {x}; i work as a {x}; my job is {x}; my job: {x}; [my profession|my work|my
+        occupation|what i do] is {x}; i am employed as a {x}; i earn my money as a {x}; i am a {x} by trade;
+        for work i am a {x}; {x} is my [job|profession|occupation]; i've always been a {x}; i work as {x}; my
+        job is that of a {x}; as a job i am a {x}; at work i am the {x}; i trained to be a {x}; i am working
+        as a {x} [now|here|these days]
+        """,
         "my work is being a {x}; i have a job as a {x}"),
             "[Being a {x} is|That is] a [fine|good|great] job, {x}!",
             Phrases("""
-                <whats> my job?; what do i do[| for a living| for work]?; do you [know|remember] my job?; what
-                is my work?; what do i work as?
+                <whats> my job?; what do i do[| for a living| for work]?; do you [know|remember] my job?;
+                what is my work?; what do i work as?
                 """, """
                 can you tell me what my job is?; what did i say my job is?; do you still remember my job?
                 """),
             "You are a {x}."),
-    "hobby": (Phrases(
-        "my hobby is {x}; i [like|love|enjoy] {x}; {x} is my hobby; in my free time i do {x}",
+    "hobby": (Phrases("""
+        my hobby is {x}; i [like|love|enjoy] {x}; {x} is my hobby; in my free time i do {x}; my main hobby is
+        {x}; for a hobby i do {x}; {x} is [what i like to do|my pastime|my great love];
+        i am into {x}; i do a lot of {x}; i am fond of {x}; what i enjoy is {x}
+        """,
         "my favourite hobby is {x}; the hobby i have is {x}"),
               "{x} is [fun|a nice hobby|a good way to spend time]!",
               Phrases("""
@@ -2086,8 +2183,13 @@ MEMORY = {  # what can be told, how it is asked for later, and how the answer is
                   """,
                   "can you remember what my hobby is?; what did i say my hobby is?; say my hobby"),
               "Your hobby is {x}."),
-    "birthday": (Phrases(
-        "my birthday is in {x}; i was born in {x}; {x} is my birthday month; my birth month is {x}",
+    "birthday": (Phrases("""
+        my birthday is in {x}; i was born in {x}; {x} is my birthday month; my birth month is {x}; {x} is [my
+        birth month|the month of my birthday|when my birthday is|when i have my birthday|when i turn older|my
+        month]; my birthday falls in {x}; born in {x}; my birthday: {x}; in {x} i [was born|turn one year
+        older|get presents]; my birthday party is in {x}; we celebrate my birth in {x}; i came into the world
+        in {x}; i am a {x} child; it was {x} when i was born
+        """,
         "i have my birthday in {x}; i celebrate my birthday in {x}"),
                  "{x} is a [good|nice] month for a birthday! 🎂",
                  Phrases("""
@@ -2100,7 +2202,10 @@ MEMORY = {  # what can be told, how it is asked for later, and how the answer is
                  "Your birthday is in {x}."),
     "word": (Phrases("""
         the [secret word|password|code word|magic word] is {x}; remember the word {x}; keep the word {x} in
-        mind; my [secret|password|code word] is {x}; please remember the word {x}; don't forget the word {x}
+        mind; my [secret|password|code word] is {x}; please remember the word {x}; don't forget the word {x};
+        {x} is the [secret word|password|code word|magic word|word to remember]; [secret word|password|code
+        word]: {x}; keep this word: {x}; the word of the day is {x}; my magic word is {x}; our secret word is
+        {x}; learn the word {x}
         """,
         "remember that the secret word is {x}; here is the secret word: {x}"),
              "[OK|Got it|All right], I will remember {x}.",
@@ -2119,19 +2224,67 @@ for relation in ("brother", "sister", "friend", "wife"):
     MEMORY[relation] = (
         Phrases(f"""
             my {relation} is [called|named] {{x}}; my {relation}'s name is {{x}}; i have a {relation} called
-            {{x}}
+            {{x}}; {{x}} is [the name of my {relation}|my {relation}'s name|what my {relation} is called|how
+            my {relation} is called|my {relation}]; i call my {relation} {{x}}; [there is|i have] my
+            {relation}, [called|named] {{x}}; my {relation}: {{x}}; name of my {relation}: {{x}}; my
+            {relation} goes by {{x}}; my {relation} has the name {{x}}; this is my {relation}, {{x}};
+            [meet|say hi to] my {relation} {{x}}
             """,
             f"the name of my {relation} is {{x}}; i have a {relation} [named|whose name is] {{x}}"),
         "[Say hello to {x} from me!|{x} is a nice name.]",
         Phrases(f"""
             <whats> my {relation}'s name?; what is my {relation} called?; do you [know|remember] my
             {relation}'s name?; what is the name of my {relation}?; who is my {relation}?; my {relation}'s
-            name?
+            name?; and my {relation}?; my {relation} is called?; the name of my {relation}?; [say|give me]
+            the name of my {relation}; what do i call my {relation}?; and what is my {relation} called?; how
+            do i call my {relation}?; what did i call my {relation}?; [which|what] name has my {relation}?;
+            is my {relation} called something?; did i [say|mention] what my {relation} is called?; <whats>
+            the name of my {relation}?; do you [know|remember] [who my {relation} is|the name of my
+            {relation}]?
             """, f"""
             can you tell me what my {relation} is called?; do you still know my {relation}'s name?; how is my
             {relation} called?
             """),
         f"Your {relation} is called {{x}}.")
+RELATIONS = """
+husband mother father cousin neighbour boss son daughter uncle aunt colleague teacher grandmother flatmate
+""".split()
+FAVOURITES = {"animal": LISTS["animals"], "drink": LISTS["drinks"], "sport": LISTS["sports"],
+              "season": LISTS["seasons"], "day": DAYS, "fruit": LISTS["fruits"], "flower": LISTS["flowers"]}
+# For training only, as many things more: so that telling and asking are learned, and not a table of things
+MEMORY_MORE = {}
+for relation in RELATIONS:
+    MEMORY_MORE[relation] = (
+        Phrases(f"""
+            my {relation} is [called|named] {{x}}; my {relation}'s name is {{x}}; {{x}} is my {relation};
+            {{x}} is [the name of my {relation}|my {relation}'s name]; i have a {relation}, {{x}}; my
+            {relation} {{x}} is here; i met my {relation} {{x}} today; i have a {relation} who is called
+            {{x}}; my {relation}: {{x}}
+            """),
+        "[Say hello to {x} from me!|{x} is a nice name.]",
+        Phrases(f"""
+            <whats> my {relation}'s name?; what is my {relation} called?; do you [know|remember] my
+            {relation}'s name?; who is my {relation}?; <whats> the name of my {relation}?; what do i call my
+            {relation}?; and my {relation}?; which name has my {relation}?
+            """),
+        f"Your {relation} is called {{x}}.")
+for thing in FAVOURITES:
+    MEMORY_MORE[thing] = (
+        Phrases(f"""
+            my <fav> {thing} is {{x}}; {{x}} is my <fav> {thing}; the {thing} i like best is {{x}}; of all
+            {thing}s i like {{x}} best; my <fav> {thing}: {{x}}; as for {thing}s, i love {{x}}
+            """),
+        "[OK|Got it|All right], your favourite " + thing + " is {x}.",
+        Phrases(f"""
+            <whats> my <fav> {thing}?; which {thing} do i [like|love|like best]?; what {thing} do i like?; do
+            you [know|remember] my <fav> {thing}?; my <fav> {thing}?; and my <fav> {thing}?
+            """),
+        f"Your favourite {thing} is {{x}}.")
+ALL_MEMORY = MEMORY | MEMORY_MORE
+ALIKE = [["name", "brother", "sister", "friend", "wife", "pet", *RELATIONS],  # whose values could be mixed up
+         ["number", "age"], ["city", "name"], ["colour", "food", "hobby", *FAVOURITES], ["job", "hobby"],
+         ["word", "number", "name"], ["birthday", "day", "season"]]
+
 # For training only: what the thing is called, more ways to tell it, and more ways to ask for it
 TOLD = {
     "name": ("name", """
@@ -2157,9 +2310,8 @@ TOLD = {
         the
         number {x}; my <fav> number? {x}; i give you the number {x}; here's a number for you: {x}
         """, """
-        what number do i have in mind?; which number is mine?; which number should you keep in mind?; what was
-        the
-        number that i told you?; the number was?; name my number
+        what number do i have in mind?; which number is mine?; which number should you keep in mind?; what
+        was the number that i told you?; the number was?; name my number
         """),
     "city": ("[city|home town|home]", """
         i moved to {x}; {x} is [my home|where i live|my hometown|where i come from]; we live in {x}; i was
@@ -2238,44 +2390,37 @@ TOLD = {
 for relation in ("brother", "sister", "friend", "wife"):
     TOLD[relation] = (f"{relation}'s name", f"""
         {{x}} is my {relation}'s name; {{x}} is my {relation}; my {relation} is {{x}}; my {relation} {{x}}
-        says hello; i
-        have a {relation}, {{x}}; i [met|saw|called] my {relation} {{x}} today; they call my {relation} {{x}};
-        i've got
-        a {relation} called {{x}}
+        says hello; i have a {relation}, {{x}}; i [met|saw|called] my {relation} {{x}} today; they call my
+        {relation} {{x}}; i've got a {relation} called {{x}}
         """, f"""
         what name does my {relation} have?; who's my {relation}?; which name did my {relation} get?; what did
         i say my
         {relation} is called?; what do they call my {relation}?; name my {relation}
         """)
+for relation in RELATIONS:
+    TOLD[relation] = (f"{relation}'s name", *(";".join(MEMORY_MORE[relation][i].train) for i in (0, 2)))
+for thing in FAVOURITES:
+    TOLD[thing] = (f"<fav> {thing}", *(";".join(MEMORY_MORE[thing][i].train) for i in (0, 2)))
 TELL_MORE = {key: Phrases(ways) for key, (_, ways, _) in TOLD.items()}
 RECALL_MORE = {key: Phrases(ways) for key, (_, _, ways) in TOLD.items()}
 TELL_ANY = Phrases("""
     my {thing} is {x}; {x} is my {thing}; my {thing}: {x}; my {thing}? {x}; my {thing}? it is {x}; please
-    remember that my
-    {thing} is {x}; note that my {thing} is {x}; [you should|please|you must] know that my {thing} is {x}; for
-    later: my
-    {thing} is {x}; keep in mind that my {thing} is {x}; i [tell|told] you that my {thing} is {x}; don't
-    forget that my
-    {thing} is {x}; [let me tell you|guess what], my {thing} is {x}; as for my {thing}, it's {x}
+    remember that my {thing} is {x}; note that my {thing} is {x}; [you should|please|you must] know that my
+    {thing} is {x}; for later: my {thing} is {x}; keep in mind that my {thing} is {x}; i [tell|told] you that
+    my {thing} is {x}; don't forget that my {thing} is {x}; [let me tell you|guess what], my {thing} is {x};
+    as for my {thing}, it's {x}
     """)
 RECALL_ANY = Phrases("""
     what was my {thing}[| again]?; [please |now |]tell me my {thing}[| again| please]; my {thing} is?; and my
-    {thing}?; my
-    {thing}?; you [know|remember] my {thing}, [right|don't you]?; what did i [tell you|say] about my {thing}?;
-    so what is my
-    {thing}?; <whats> my {thing}[| again| then| now]?; [can|could|will] you [remind me
-    of|recall|repeat|name|give me]
-    my {thing}?; remind me [of|about] my {thing}; do you [still |][know|remember|recall] my {thing}?;
-    [did|have] i
-    [tell|told] you my {thing}?; i forgot my {thing}, [what is it|can you tell me|do you know it]?; which
-    {thing} did i
-    tell you?; what {thing} do i have?; my {thing}, please; you remember my {thing}?; [what did i say|what
-    have i said] my
-    {thing} was?; let's see if you [know|remember|forgot] my {thing}; i told you my {thing}, what is it?; any
-    idea what my
-    {thing} is?; <tell> what my {thing} is; what about my {thing}?; [quick|memory] test: my {thing}?; what do
-    you know
-    about my {thing}?; what did you [learn|hear|keep] about my {thing}?
+    {thing}?; my {thing}?; you [know|remember] my {thing}, [right|don't you]?; what did i [tell you|say]
+    about my {thing}?; so what is my {thing}?; <whats> my {thing}[| again| then| now]?; [can|could|will] you
+    [remind me of|recall|repeat|name|give me] my {thing}?; remind me [of|about] my {thing}; do you [still
+    |][know|remember|recall] my {thing}?; [did|have] i [tell|told] you my {thing}?; i forgot my {thing},
+    [what is it|can you tell me|do you know it]?; which {thing} did i tell you?; what {thing} do i have?; my
+    {thing}, please; you remember my {thing}?; [what did i say|what have i said] my {thing} was?; let's see
+    if you [know|remember|forgot] my {thing}; i told you my {thing}, what is it?; any idea what my {thing}
+    is?; <tell> what my {thing} is; what about my {thing}?; [quick|memory] test: my {thing}?; what do you
+    know about my {thing}?; what did you [learn|hear|keep] about my {thing}?
     """)
 
 
@@ -2291,9 +2436,9 @@ OPENERS = ["I have one fact for you: ", "Fact about me: ", "By the way, ", "btw 
            "Remember this: ", ""]
 
 REFUSE = Phrases("""
-    {topic}; {topic}?; <can> [tell me|explain|help me with] {topic}?; what do you know about {topic}?; tell me
-    about {topic}; explain {topic}[| to me]; what is {topic}?; how does {topic} work?; i want to know about
-    {topic}; what do you think about {topic}?; write [an essay|a story|a poem|a book|a long text] about
+    {topic}; {topic}?; <can> [tell me|explain|help me with] {topic}?; what do you know about {topic}?; tell
+    me about {topic}; explain {topic}[| to me]; what is {topic}?; how does {topic} work?; i want to know
+    about {topic}; what do you think about {topic}?; write [an essay|a story|a poem|a book|a long text] about
     {topic}; help me with {topic}; who invented {topic}?; why is {topic} important?; give me [a summary|the
     history] of {topic}; do you know {topic}?; how do i learn {topic}?; describe {topic}; teach me {topic};
     what is the meaning of {topic}?; [talk|speak|chat|discuss] [to me |with me |][about|on] {topic};
@@ -2304,10 +2449,10 @@ REFUSE = Phrases("""
     more about|write about] {topic}?; [what|who|where|when|why|how] [is|are|was] {topic}?;
     [what's|whats|who's] {topic}?; what [are the facts about|is interesting about|is the history of|is the
     idea of|is the reason for|is the future of|is the use of|is the theory of|can you say about|did they say
-    about|should i know about|do people think of|happened with|causes|is your opinion on|are the pros and cons
-    of] {topic}?; [your|any] [opinion|thoughts| view|advice] on {topic}?; write [me |][an article|a song|a
-    paragraph|two pages|a report|a paper|a summary|a letter|a blog post|a speech|an email|a text|a joke book]
-    [about|on] {topic}; [an essay|a story|a poem|a summary|a report|a blog post|facts|the
+    about|should i know about|do people think of|happened with|causes|is your opinion on|are the pros and
+    cons of] {topic}?; [your|any] [opinion|thoughts| view|advice] on {topic}?; write [me |][an article|a
+    song|a paragraph|two pages|a report|a paper|a summary|a letter|a blog post|a speech|an email|a text|a
+    joke book] [about|on] {topic}; [an essay|a story|a poem|a summary|a report|a blog post|facts|the
     truth|information|news|a novel] [about|on] {topic}[|, please]; i [need|want|would like] [information|to
     learn|to read|help|advice|to hear|an essay|a story|some facts] [about|on|with] {topic}; how [do|can] i
     [understand|study|use|make|fix|buy|find|get better at|avoid] {topic}?; how [does one|did people|can one]
@@ -2323,111 +2468,112 @@ REFUSE = Phrases("""
     definition|meaning|summary|news|facts|basics|tutorial|guide|in a nutshell]; my
     [question|homework|essay|exam] is about {topic}; i [have|got] [an exam|homework|a paper] [on|about]
     {topic}; questions about {topic}; [define|google|research|predict|imagine] {topic}; [what|how] about
-    {topic}, do you know that?; make me understand {topic}; plan {topic}
-    for me; where can i [learn|read|find out] [more |]about {topic}?
+    {topic}, do you know that?; make me understand {topic}; plan {topic} for me; where can i [learn|read|find
+    out] [more |]about {topic}?
     """, """
     could you explain {topic} in detail?; i have a question about {topic}; please write a long essay about
     {topic}; what is known about {topic}?; what's so special about {topic}?
     """)
 TOPICS = [" ".join(topic.split()) for topic in """
-quantum physics; the french revolution; black holes; climate change; the stock market; bitcoin; world war two;
-photosynthesis; shakespeare; the roman empire; general relativity; evolution; dna; the big bang; politics; the
-president; the world cup; the olympics; taxes; my homework; cancer; vaccines; medicine; philosophy; plato;
-einstein; mozart; napoleon; inflation; economics; machine learning theory; transformers; backpropagation; the
-news; today's news; the weather in london; javascript frameworks; kubernetes; sql joins; linear algebra;
-differential equations; calculus; chemistry; the periodic table; cooking a turkey; a good recipe; my headache;
-love; death; religion; god; aliens; ghosts; the future; elections; the moon landing; the titanic; the
-pyramids; dinosaurs; volcanoes; earthquakes; sharks; the human brain; sleep; dreams; memory loss; yoga;
-football history; movies of last year; the best phone; the meaning of life; marketing; law; contracts;
-insurance; my boss; relationships; dating; german grammar; latin; poetry; jazz; hip hop; impressionism;
-picasso; harry potter; star wars; pokemon; minecraft; cars; electric engines; airplanes; rockets in detail;
-nuclear power; solar panels; the ocean floor; antarctica; the amazon; china's history; the cold war; karl
-marx; capitalism; the renaissance; vikings; samurai; knights
+quantum physics; the french revolution; black holes; climate change; the stock market; bitcoin; world war
+two; photosynthesis; shakespeare; the roman empire; general relativity; evolution; dna; the big bang;
+politics; the president; the world cup; the olympics; taxes; my homework; cancer; vaccines; medicine;
+philosophy; plato; einstein; mozart; napoleon; inflation; economics; machine learning theory; transformers;
+backpropagation; the news; today's news; the weather in london; javascript frameworks; kubernetes; sql joins;
+linear algebra; differential equations; calculus; chemistry; the periodic table; cooking a turkey; a good
+recipe; my headache; love; death; religion; god; aliens; ghosts; the future; elections; the moon landing; the
+titanic; the pyramids; dinosaurs; volcanoes; earthquakes; sharks; the human brain; sleep; dreams; memory
+loss; yoga; football history; movies of last year; the best phone; the meaning of life; marketing; law;
+contracts; insurance; my boss; relationships; dating; german grammar; latin; poetry; jazz; hip hop;
+impressionism; picasso; harry potter; star wars; pokemon; minecraft; cars; electric engines; airplanes;
+rockets in detail; nuclear power; solar panels; the ocean floor; antarctica; the amazon; china's history; the
+cold war; karl marx; capitalism; the renaissance; vikings; samurai; knights
 """.split(";")]
 # Words that other answers belong to: no topic of a refusal
 OWN = {"hello", "answer", "memory", "message", "model", "checkpoint", "number", "question", "example",
        "machine"}
 CANNOT = Phrases("""
-    what's the weather[| like| today| tomorrow]?; will it rain[| today| tomorrow]?; what time is it?; what day
-    is [it|today]?; what is the date[| today]?; who won the [game|election|match|world cup]?; [book|find] me a
-    [flight|hotel|restaurant|table]; send an email[| to my boss]; set [an alarm|a timer|a reminder]; play
-    [some |]music; draw [me |]a [picture|cat|house]; translate this [text|page|sentence]; summarize this
+    what's the weather[| like| today| tomorrow]?; will it rain[| today| tomorrow]?; what time is it?; what
+    day is [it|today]?; what is the date[| today]?; who won the [game|election|match|world cup]?; [book|find]
+    me a [flight|hotel|restaurant|table]; send an email[| to my boss]; set [an alarm|a timer|a reminder];
+    play [some |]music; draw [me |]a [picture|cat|house]; translate this [text|page|sentence]; summarize this
     [article|text|book]; write [me |]a [poem|song|story|novel|letter|essay|cover letter]; fix [my code|this
     bug|my program]; write a [website|game|program|compiler|web server]; solve this [equation|puzzle|riddle];
     [buy|sell] [bitcoin|stocks]; what is the price of [gold|bitcoin|oil]?; who is the
     [president|queen|king|prime minister|pope][| of france| of germany]?; what happened [yesterday|in
-    1945|today]?; how do i cook [rice|pasta|an egg]?; what should i [eat|wear|buy|do] today?; how tall is [the
-    eiffel tower|mount everest]?; how far is the moon?; when did [columbus|napoleon|caesar] die?; who wrote
-    [hamlet|faust|don quixote]?; what is the population of [china|france|berlin]?; recommend [me |]a
+    1945|today]?; how do i cook [rice|pasta|an egg]?; what should i [eat|wear|buy|do] today?; how tall is
+    [the eiffel tower|mount everest]?; how far is the moon?; when did [columbus|napoleon|caesar] die?; who
+    wrote [hamlet|faust|don quixote]?; what is the population of [china|france|berlin]?; recommend [me |]a
     [book|movie|song|game]; [open|read] [a|this|my] file; search the web for [cats|shoes]; why is the sky
     blue?; what is the speed of light?; plan my [day|holiday|trip]; give me [medical|legal|financial] advice;
     what is the square root of {n}?; is {n} a prime number?; what is the meaning of life?; what is {n} to the
     power of [2|3|10]?; {n}^2; {n}**3; [the |]factorial of {n}; log of {n}; square root of {n}; a random
-    number; who am i married to?; what is in the file?; what do you see in this picture?; continue this story;
-    rhyme with cat; sing [me |]a song; what is the best [phone|car|movie|language]?; what is the difference
-    between [a cat and a dog|java and python]?; how do i [lose weight|get rich|learn guitar|sleep better|fix
-    my car]?; count the vowels in banana; how many words are in this sentence?; is level a palindrome?; sort
-    these numbers; convert {n} [miles to km|dollars to euros|inches to cm]; predict the [future|lottery
-    numbers]; call my [mother|boss|sister|doctor]; [how|what] [will|is] the weather [|be |][today|tomorrow|in
-    paris|this weekend|outside|like now]?; [is it going to|does it|will it] [rain|snow|be sunny|be cold]
-    [|today|tomorrow|this week|in berlin]?; weather [forecast|today|tomorrow|report][|?]; how [warm|cold|hot]
-    is it [outside|today|in rome|now]?; do i need an umbrella?; [what's the|the|current] time[| now|
-    please][|?]; what [time|hour|year|month|week|date] [is it|do we have|is it now|is it in tokyo]?; today's
-    date?; which day is it?; who [won|will win|lost|plays in] [the match|the election|the super bowl|the
-    league|the tournament|the race|yesterday's game]?; [book|find|order|reserve|get|buy] [me |][a taxi|a
-    ticket|a hotel room|a doctor|a table for two|a train ticket|a cheap flight|a pizza|some food|a present];
-    [send|write|read|forward|delete|answer] [my email|my emails|a message to my wife|an email to anna|a text
-    to my friend|a letter to my landlord]; [set|start|cancel] [a timer for {n} minutes|an alarm for seven|a
-    reminder for tomorrow|the alarm]; wake me at [six|seven]; remind me [to call my mother|tomorrow|of the
-    meeting]; [play|put on|stop] [a song|my playlist|some jazz|a video|the radio|the music]; turn [on|off] the
-    [lights|heating|tv|lamp]; [draw|paint|sketch|generate|create|design] [me |][an image|a dog|a picture of a
-    cat|a logo|a tree|a castle|a portrait|an image of a robot|a map|a flag]; [make|show me|edit|take] [a
-    photo|a picture|an image|a video|a drawing|a chart];
-    [translate|summarize|shorten|rewrite|improve|proofread| correct] [this|my essay|my text|this
-    paragraph|this book|the article|a letter|my email|this document|the following text|my cv]; write [me |][a
-    haiku|a limerick|a rap|a speech|a fairy tale|a love letter|lyrics|a screenplay|an article|a summary|my
-    thesis|my cv|a tweet|a recipe|a thousand words]; [can|could|will] you write [a poem|a story|a novel|an
-    essay|a letter|a book|a sonnet|a speech|my homework][| for me]?; [tell|read|invent] [me |][a story|a fairy
-    tale|a bedtime story|a long story|a tale|a riddle|a legend]; [compose|write] [music|a melody|a symphony];
-    [debug|fix|review|refactor|explain|optimize|test] [my code|this code|my script|this function|the
-    error|this program|a bug|my website|this error message]; [write|code|build|develop|program|make] [me |][an
-    app|a web app|a chess program|a sorting algorithm|snake|tetris|a java program|a rust program|a script that
-    sorts files|a calculator app|a database|an operating system]; [solve|do] [my homework|this riddle|a
-    differential equation|a crossword|this sudoku|x^2 = {n}|for x|an integral|the equation x + {n} = 3x];
-    [integrate|differentiate] x^{n}; the [derivative|integral] of x^2; [sine|cosine|sin|cos|tangent] of {n};
-    the cube root of {n}; what are the [factors|prime factors|divisors|roots] of {n}?; {n} [mod|modulo] {m};
-    {n} in [binary|hex|roman numerals]; convert {n} [kg to pounds|celsius to fahrenheit|euros to dollars|feet
-    to metres|pounds to kilos|km to miles]; how [many|much] [miles|pounds|dollars|euros] [is|are] {n}
-    [km|kilos|euros|pounds]?; [should i|when should i|is it good to] [buy|sell|invest in|hold]
-    [gold|stocks|shares|a house|bitcoin|bonds]; how much [is|costs|does] [a house|gold|bitcoin|a new car|a
-    flight to rome|a phone|rent in berlin] [|cost|today|now]?; what does a [car|house|phone|bike|flight]
-    cost?; who is the [mayor|chancellor|boss|richest man|ceo|best player|leader|emperor][| of berlin| of
-    google| of apple| of the world| of italy| of china| of japan]?; what is in the
-    [news|headlines|papers|fridge|box|picture][| today]?; what happened [last week|in 1989|in 2001|in history
-    today|last night|to rome]?; how [do i|can i|to|should i] [bake|cook|make|fry|boil| prepare]
-    [bread|pasta|soup|a cake|a steak|fish|pancakes|potatoes|dinner]; a recipe for
-    [soup|pasta|bread|cake|dinner|pancakes]; [what|where] should [i|we] [eat|cook|go|study|watch|read|
-    do|visit] [today|tonight|this weekend|in rome|next|on holiday]?; how
-    [high|tall|deep|old|long|wide|heavy|far away|fast|big] is [the sea|the moon|mount everest|a giraffe|the
-    nile|the earth|the sun|a whale|mars|the universe|light|a car|the tallest building]?; when [was|did|is]
-    [rome founded|the war|einstein born|world war one|the moon landing|easter|the next eclipse| mozart die|the
-    wall fall|the next train]?; who [painted|invented|discovered|composed|founded|directed|sang|killed] [the
-    mona lisa|the telephone|america|the ninth symphony|rome|titanic|penicillin| caesar|the light
-    bulb|radium|google]?; who wrote [macbeth|ulysses|faust|the bible|this book|war and peace]?; how many
-    [people|inhabitants] [live in|are in|has] [china|berlin|the world|india| paris|france]?;
-    [recommend|suggest] [me |][a restaurant|a series|a podcast|a good book|a hotel|a present|a holiday|a name
-    for my cat|films|music]; [open|close|save|print|upload|download|edit| attach] [a pdf|the document|my
-    photos|the folder|this file|a spreadsheet]; why [do|are|is|does] [cats purr|we dream|the sea salty|leaves
-    green|the sea blue|the moon round|ice slippery|people lie|it rain|time pass|birds sing|the grass green]?;
-    what is [gravity|energy|time|the speed of sound|pi|an atom|a neutron|dark
+    number; who am i married to?; what is in the file?; what do you see in this picture?; continue this
+    story; rhyme with cat; sing [me |]a song; what is the best [phone|car|movie|language]?; what is the
+    difference between [a cat and a dog|java and python]?; how do i [lose weight|get rich|learn guitar|sleep
+    better|fix my car]?; count the vowels in banana; how many words are in this sentence?; is level a
+    palindrome?; sort these numbers; convert {n} [miles to km|dollars to euros|inches to cm]; predict the
+    [future|lottery numbers]; call my [mother|boss|sister|doctor]; [how|what] [will|is] the weather [|be
+    |][today|tomorrow|in paris|this weekend|outside|like now]?; [is it going to|does it|will it]
+    [rain|snow|be sunny|be cold] [|today|tomorrow|this week|in berlin]?; weather
+    [forecast|today|tomorrow|report][|?]; how [warm|cold|hot] is it [outside|today|in rome|now]?; do i need
+    an umbrella?; [what's the|the|current] time[| now| please][|?]; what [time|hour|year|month|week|date] [is
+    it|do we have|is it now|is it in tokyo]?; today's date?; which day is it?; who [won|will win|lost|plays
+    in] [the match|the election|the super bowl|the league|the tournament|the race|yesterday's game]?;
+    [book|find|order|reserve|get|buy] [me |][a taxi|a ticket|a hotel room|a doctor|a table for two|a train
+    ticket|a cheap flight|a pizza|some food|a present]; [send|write|read|forward|delete|answer] [my email|my
+    emails|a message to my wife|an email to anna|a text to my friend|a letter to my landlord];
+    [set|start|cancel] [a timer for {n} minutes|an alarm for seven|a reminder for tomorrow|the alarm]; wake
+    me at [six|seven]; remind me [to call my mother|tomorrow|of the meeting]; [play|put on|stop] [a song|my
+    playlist|some jazz|a video|the radio|the music]; turn [on|off] the [lights|heating|tv|lamp];
+    [draw|paint|sketch|generate|create|design] [me |][an image|a dog|a picture of a cat|a logo|a tree|a
+    castle|a portrait|an image of a robot|a map|a flag]; [make|show me|edit|take] [a photo|a picture|an
+    image|a video|a drawing|a chart]; [translate|summarize|shorten|rewrite|improve|proofread| correct]
+    [this|my essay|my text|this paragraph|this book|the article|a letter|my email|this document|the following
+    text|my cv]; write [me |][a haiku|a limerick|a rap|a speech|a fairy tale|a love letter|lyrics|a
+    screenplay|an article|a summary|my thesis|my cv|a tweet|a recipe|a thousand words]; [can|could|will] you
+    write [a poem|a story|a novel|an essay|a letter|a book|a sonnet|a speech|my homework][| for me]?;
+    [tell|read|invent] [me |][a story|a fairy tale|a bedtime story|a long story|a tale|a riddle|a legend];
+    [compose|write] [music|a melody|a symphony]; [debug|fix|review|refactor|explain|optimize|test] [my
+    code|this code|my script|this function|the error|this program|a bug|my website|this error message];
+    [write|code|build|develop|program|make] [me |][an app|a web app|a chess program|a sorting
+    algorithm|snake|tetris|a java program|a rust program|a script that sorts files|a calculator app|a
+    database|an operating system]; [solve|do] [my homework|this riddle|a differential equation|a
+    crossword|this sudoku|x^2 = {n}|for x|an integral|the equation x + {n} = 3x]; [integrate|differentiate]
+    x^{n}; the [derivative|integral] of x^2; [sine|cosine|sin|cos|tangent] of {n}; the cube root of {n}; what
+    are the [factors|prime factors|divisors|roots] of {n}?; {n} [mod|modulo] {m}; {n} in [binary|hex|roman
+    numerals]; convert {n} [kg to pounds|celsius to fahrenheit|euros to dollars|feet to metres|pounds to
+    kilos|km to miles]; how [many|much] [miles|pounds|dollars|euros] [is|are] {n} [km|kilos|euros|pounds]?;
+    [should i|when should i|is it good to] [buy|sell|invest in|hold] [gold|stocks|shares|a
+    house|bitcoin|bonds]; how much [is|costs|does] [a house|gold|bitcoin|a new car|a flight to rome|a
+    phone|rent in berlin] [|cost|today|now]?; what does a [car|house|phone|bike|flight] cost?; who is the
+    [mayor|chancellor|boss|richest man|ceo|best player|leader|emperor][| of berlin| of google| of apple| of
+    the world| of italy| of china| of japan]?; what is in the [news|headlines|papers|fridge|box|picture][|
+    today]?; what happened [last week|in 1989|in 2001|in history today|last night|to rome]?; how [do i|can
+    i|to|should i] [bake|cook|make|fry|boil| prepare] [bread|pasta|soup|a cake|a
+    steak|fish|pancakes|potatoes|dinner]; a recipe for [soup|pasta|bread|cake|dinner|pancakes]; [what|where]
+    should [i|we] [eat|cook|go|study|watch|read| do|visit] [today|tonight|this weekend|in rome|next|on
+    holiday]?; how [high|tall|deep|old|long|wide|heavy|far away|fast|big] is [the sea|the moon|mount
+    everest|a giraffe|the nile|the earth|the sun|a whale|mars|the universe|light|a car|the tallest
+    building]?; when [was|did|is] [rome founded|the war|einstein born|world war one|the moon
+    landing|easter|the next eclipse| mozart die|the wall fall|the next train]?; who
+    [painted|invented|discovered|composed|founded|directed|sang|killed] [the mona lisa|the
+    telephone|america|the ninth symphony|rome|titanic|penicillin| caesar|the light bulb|radium|google]?; who
+    wrote [macbeth|ulysses|faust|the bible|this book|war and peace]?; how many [people|inhabitants] [live
+    in|are in|has] [china|berlin|the world|india| paris|france]?; [recommend|suggest] [me |][a restaurant|a
+    series|a podcast|a good book|a hotel|a present|a holiday|a name for my cat|films|music];
+    [open|close|save|print|upload|download|edit| attach] [a pdf|the document|my photos|the folder|this file|a
+    spreadsheet]; why [do|are|is|does] [cats purr|we dream|the sea salty|leaves green|the sea blue|the moon
+    round|ice slippery|people lie|it rain|time pass|birds sing|the grass green]?; what is
+    [gravity|energy|time|the speed of sound|pi|an atom|a neutron|dark
     matter|electricity|truth|happiness|consciousness|justice| beauty]?; plan [my week|a party|my wedding|a
     route|a trip to rome|dinner]; i need [legal advice|a doctor|medical advice|a lawyer|a diet plan|tax
     advice|a workout plan|relationship advice]; [diagnose me|what is this rash|am i ill|why does my head
     hurt|is this dangerous|which pill should i take]; [pick|choose|generate|give me] [a random number|a
     password|lottery numbers|a random name|a strong password]; [flip|toss] a coin; roll [a dice|a die|two
-    dice]; [play|let's play] [chess|a game|tic tac toe|hangman|a quiz|cards|twenty questions]; how do i [learn
-    french|find a job|get a visa|repair my bike|tie a tie|make money|stop smoking|build muscle|save money|meet
-    people|become a pilot|write a book|install windows]?; what is the
+    dice]; [play|let's play] [chess|a game|tic tac toe|hangman|a quiz|cards|twenty questions]; how do i
+    [learn french|find a job|get a visa|repair my bike|tie a tie|make money|stop smoking|build muscle|save
+    money|meet people|become a pilot|write a book|install windows]?; what is the
     [best|worst|fastest|cheapest|tallest|longest|largest]
     [car|laptop|film|river|mountain|animal|country|book|programming language|restaurant|building|game]?; what
     is the difference between [cats and dogs|tea and coffee|rust and c|love and friendship|weather and
@@ -2439,13 +2585,12 @@ CANNOT = Phrases("""
     numbers|these words|this list|my list]; [sing|hum|whistle|perform] [something|a tune|happy birthday|for
     me]; what [does|did] [my wife|my boss|she|he] [want|think|say]?; where is my [bus|luggage|parcel|taxi][|
     now]?; [does|will] [she|he] love me?; what is my [ip address|horoscope|future|bank balance|blood type]?;
-    what do you see [here|now|in my photo]?; [track|find]
-    my [parcel|phone|order|bus]; when [does|will] [the bus|the shop|my train|the show]
-    [come|open|leave|start|close]?; [stock|bitcoin|gold|oil] price[|s][| today]; [hack|crack] [a password|a
-    bank|my neighbour's wifi]; give me [your prompt|your source text|a million dollars|a diet plan|a
-    workout|money]; [latest|breaking|world|local|sports] news; [movie|film|book|restaurant|travel]
-    [tips|recommendations|reviews]; clean my [room|house|inbox]; drive my car; make me [rich|coffee|a
-    sandwich|famous|dinner]
+    what do you see [here|now|in my photo]?; [track|find] my [parcel|phone|order|bus]; when [does|will] [the
+    bus|the shop|my train|the show] [come|open|leave|start|close]?; [stock|bitcoin|gold|oil] price[|s][|
+    today]; [hack|crack] [a password|a bank|my neighbour's wifi]; give me [your prompt|your source text|a
+    million dollars|a diet plan|a workout|money]; [latest|breaking|world|local|sports] news;
+    [movie|film|book|restaurant|travel] [tips|recommendations|reviews]; clean my [room|house|inbox]; drive my
+    car; make me [rich|coffee|a sandwich|famous|dinner]
     """, """
     could you write me a song?; what will the weather be tomorrow?; tell me the time; who is king of spain?;
     please fix this bug in my code; draw a house for me; what's the price of oil today?; how should i cook an
@@ -2489,7 +2634,9 @@ def server(rng: random.Random, chat: Chat, part: str) -> Turn:
         return server_topics(rng, chat, part)
     if kind < 0.65:
         name, text, goal = rng.choice(SLASH)
-        if rng.random() < 0.6:
+        if part == "train" and name in SLASH_WANTED and rng.random() < (0.5 if name == "/clear" else 0.15):
+            question = ask(rng, SLASH_WANTED[name].pick(rng, part))
+        elif rng.random() < 0.6:
             question = ask(rng, SLASH_NAMED.pick(rng, part), flag=name)
         else:
             question = ask(rng, SLASH_GOAL.pick(rng, part).replace("{goal}", goal))
@@ -2613,8 +2760,8 @@ STORIES = {  # expression: phrases
         """),
     "{a}*{b}": Phrases("""
         {a} boxes with {b} {things} each. how many {things}?; i have {a} bags with {b} {things} in each, how
-        many in all?; {a} people have {b} {things} each, how many is that?; how many {things} are in {a} boxes
-        of {b}?
+        many in all?; {a} people have {b} {things} each, how many is that?; how many {things} are in {a}
+        boxes of {b}?
         """, """
         there are {a} bags with {b} {things} each, how many {things} in all?; how many {things} are in {a}
         bags of {b} each?
@@ -2628,8 +2775,8 @@ STORIES = {  # expression: phrases
         many does each get?
         """),
     "{b}*{a}/100": Phrases("""
-        <whats> {a} percent of {b}?; <whats> {a}% of {b}?; {a}% of {b}; calculate {a} percent of {b}; how much
-        is {a}% of {b}?
+        <whats> {a} percent of {b}?; <whats> {a}% of {b}?; {a}% of {b}; calculate {a} percent of {b}; how
+        much is {a}% of {b}?
         """,
         "compute {a} percent of {b}; give me {a}% of {b}"),
     "{a}/2": Phrases(
@@ -2685,6 +2832,15 @@ LATER = {  # follow-ups: what {x}, the last result, becomes
 }
 
 
+ROUND = {  # for training only
+    100: ["a hundred", "a hundred", "hundred", "one hundred"], 12: ["a dozen", "one dozen"],
+    1000: ["a thousand", "thousand", "one thousand"], 1000000: ["a million", "one million"],
+    24: ["two dozen"], 2000: ["two thousand"], 500: ["five hundred"], 200: ["two hundred"],
+    50: ["half a hundred", "fifty"], 120: ["a hundred and twenty"], 101: ["a hundred and one"],
+    150: ["a hundred and fifty"], 1100: ["eleven hundred"], 3000: ["three thousand"], 10: ["ten"],
+}
+
+
 def sums_in_words(rng: random.Random, chat: Chat, part: str) -> Turn:
     kind = rng.random()
     if kind < 0.45:  # twelve times three
@@ -2699,6 +2855,11 @@ def sums_in_words(rng: random.Random, chat: Chat, part: str) -> Turn:
         shuffled = wording.find("{b}") < wording.find("{a}") and op == "+"
         join = rng.choice(["-", " "])
         as_words = [number_words(n).replace("-", join) if rng.random() < 0.85 else n for n in (a, b)]
+        if part == "train" and rng.random() < 0.2:  # a hundred, a dozen, ...
+            n, i = rng.choice(list(ROUND)), rng.randrange(2)
+            pair = (n, b) if i == 0 else (a, n)
+            if not is_held(f"{pair[0]}{op}{pair[1]}"):
+                (a, b), as_words[i] = pair, rng.choice(ROUND[n])
         frame = choose(rng, SUM_FRAMES.pick(rng, part))
         question = ask(rng, frame.replace("{sum}", wording), a=as_words[0], b=as_words[1])
         first, second = (b, a) if shuffled else (a, b)
@@ -2726,11 +2887,12 @@ def sums_in_words(rng: random.Random, chat: Chat, part: str) -> Turn:
 
 
 COMPARE = Phrases("""
-    [which|what] is [bigger|larger|greater|more]: {a} or {b}?; [which|what] is [bigger|larger|greater], {a} or
-    {b}?; which number is [bigger|larger|greater], {a} or {b}?; is {a} [bigger|larger|greater|more] than {b}?;
-    is {a} [smaller|less] than {b}?; compare {a} and {b}; the [bigger|larger] of {a} and {b}?
+    [which|what] is [bigger|larger|greater|more]: {a} or {b}?; [which|what] is [bigger|larger|greater], {a}
+    or {b}?; which number is [bigger|larger|greater], {a} or {b}?; is {a} [bigger|larger|greater|more] than
+    {b}?; is {a} [smaller|less] than {b}?; compare {a} and {b}; the [bigger|larger] of {a} and {b}?
     """, """
-    tell me which is bigger, {a} or {b}; is the number {a} larger than {b}?; which one is greater: {a} or {b}?
+    tell me which is bigger, {a} or {b}; is the number {a} larger than {b}?; which one is greater: {a} or
+    {b}?
     """)
 
 
@@ -2763,6 +2925,23 @@ def go_on(rng: random.Random, chat: Chat, part: str) -> Turn:
 # Words and letters
 
 
+# Short words with answers of their own: what is done with their letters is another thing
+SHORT_WORDS = """
+hi hey bye goodbye thanks yes no ok cool name time color who what where why joke fact sum list help python
+code server port flag good sad fine city age brother sister day night hot cold big small cat dog red blue
+""".split()
+ENDINGS = "er er re ter ther ner le el ey ie ei ing nt ll tt ss on en an al la".split()
+
+
+def letters_of(rng: random.Random, part: str) -> str:
+    """A word to count, spell or repeat. In training also short common ones, and endings that look alike."""
+    kind = rng.random()
+    if part == "test" or kind < 0.82:
+        return any_word(rng, part)
+    word = rng.choice(SHORT_WORDS) if kind < 0.90 else invented(rng)[:8] + rng.choice(ENDINGS)
+    return "banana" if word in WORDS and is_held(word) else word
+
+
 def in_expression(word: str) -> str:
     """A word as it is put between quotes: in lower case, and in the tokens that the user's word has."""
     return word[0].lower() + CAPITAL + word[1:].lower() if word[0].isupper() else word
@@ -2783,13 +2962,31 @@ COUNT = Phrases("""
     have?; in {w}, how many {l}'s are there?; how many times is {l} in {w}?; count {l} in {w}; the word {w}:
     how many {l}'s?; what is the number of {l}'s in {w}?; does {w} have {l}'s, and how many?; how many {l}'s
     are in the word {w}?; how many "{l}" are in {w}?; {w}: how many {l}'s?; is there [a|an] {l} in {w}?; does
-    {w} [contain|have] [a|an|the letter] {l}?; how many {l}'s do [you|we] [see|count|get] in {w}?; how many
-    {l}'s can [i|one|we] [spot|count|see] in {w}?; [do you know|i wonder|guess|let me know] how many {l}'s {w}
-    [has|contains]; {w} has how many {l}'s?; how many [letters in|letters of] {w} are {l}?; show me the number
-    of {l}'s in {w}; {l} in {w}, how many?; {l}'s in {w}?; count how many {l}'s [there are|are] in {w}; could
-    you count {l} in {w}?; the count of {l} in {w}; how many {l}'s would you [get|count] in {w}?; with how many
-    {l}'s [is {w} written|do i write {w}]?; how many [|single ]{l}'s has {w}?; how many {l} [did i|do i] write
-    in {w}?; how many {l}'s [make|are part of] {w}?; i [need|want] the number of {l}'s in {w}
+    {w} [contain|have] [a|an|the letter] {l}?;
+    how many {l}'s [do you see|do you count|do we see|could one count|could one see|can one spot|are
+    contained|are hidden|occur|appear|come up|did i write|did i type|can be counted|can be found|would you
+    say are|do you think are|do you believe are|might there be|are written|stand] in [{w}|the word {w}|my
+    word {w}|"{w}"]?; how many {l} [do you see|could one count|are contained|occur|appear|stand|did i
+    write|would you say are|are written] in [|the word ]{w}?; how many {l}s [are in|in|do you see in|did i
+    write in|are contained in|occur in|has|are inside|would be in|could one count in] {w}?; how many {l}'s
+    has [{w}|the word {w}|this word: {w}|my word {w}]?; how many {l}'s {w} [has|contains]?; how many letters
+    {l} [do you see in|are contained in|has|occur in|did i put into] {w}?; how [often|many times] [do you
+    read|did i write|did i type|does one write|do we write|must i type|would you count] [|the letter |a |an
+    ]{l} in {w}?; how [often|many times] [comes|is used|shows up|can one read] [|the letter ]{l} in {w}?; how
+    [often|many times] does {w} [contain|have|use|include] [|the letter |an ]{l}?; [count|tally|count
+    up|count me|add up|go through and count] [all|all the|every|each] [{l}|{l}'s|{l}s|letter {l}]
+    [in|of|inside|within] [{w}|the word {w}|this word: {w}]; count {l}'s in {w}; count {l}s: {w}; {l} count
+    of {w}; letter count of {l} in {w}; [the |]number of [{l}s|{l}|times {l} occurs|times {l} appears|times
+    you see {l}] [in|inside|within] {w}[|?]; [{l}'s|{l}s|{l}|letter {l}|the letter {l}|all {l}'s] in {w}[,
+    how many?|: how many?|, count them|, how often?|?]; {w}[,|:] [how many|number of|count the|count all|how
+    often] [{l}|{l}'s|{l}s]; <tell> how [many {l}'s|many {l}s|many {l}|often {l}] [{w} has|{w} contains|occur
+    in {w}|appear in {w}|one finds in {w}|you see in {w}|there may be in {w}]; if i write {w}, how many {l}'s
+    [are that|is that|do i write|do i need]?; look at [the word |]{w}, how many {l}'s [are there|do you
+    see]?; for the word {w}, count [the letter |]{l}; [given|take|here is] the word {w}: how many {l}'s?;
+    what [amount|count|number] of {l}'s [has|is in|do you see in] {w}?; which number of {l}'s has {w}?;
+    [is|are] there [any|some|more than one] {l}[|'s] in {w}?; does {w} [include|use] [a|an|any] {l}?; i typed
+    {w}, how many {l}'s?; {l} in {w} how many; how many capital or small {l}'s in {w}?; [let's|i want to]
+    count the {l}'s of {w}
     """, """
     how many {l}'s can you find in {w}?; can you count the {l}'s in the word {w}?; tell me how many {l}'s are
     in {w}; how many times do you see the letter {l} in {w}?; how many {l}'s does the word {w} have?; what's
@@ -2798,9 +2995,17 @@ COUNT = Phrases("""
 COUNT_ALL = Phrases("""
     how many letters are in {w}?; how many letters does {w} have?; how long is the word {w}?; count the
     letters in {w}; number of letters in {w}; how many letters in {w}?; what is the length of {w}?; how many
-    characters are in {w}?; count the characters of {w}; how many letters has {w}?; {w} has how many letters?;
-    letters in {w}, how many?; length of {w}?; how long is {w}?; [do you know|i wonder] how many letters {w}
-    has; how many letters [make|form|do i need for|do i write in] {w}?; with how many letters is {w} written?
+    characters are in {w}?; count the characters of {w}; how many letters has {w}?;
+    how many [letters|characters] [has|make up|do you see in|do you count in|are contained in|stand in|has
+    the word|does it take to write|do i need for|did i type in|would you count in|could one count in] {w}?;
+    how many characters are there in [the word |]{w}?; how many letters are there in {w}?; how many letters
+    long is [|the word ]{w}?; how long is {w}?; [the |]length of [the word |]{w}[|?]; [letter count|character
+    count|word length|length] [of|for] {w}; {w}[,|:] how many [letters|characters]?; {w}: [how long|letter
+    count|length]?; <tell> how [long|many characters long|many letters long] [{w} is|the word {w} is]; how
+    many characters does [{w}|the word {w}] [have|contain|use]?; how many letters does {w} [contain|consist
+    of|use]?; what [length|letter count] [has|does] {w}[| have]?; count all [letters|characters] [of|in]
+    [|the word ]{w}; letters in {w}, how many?; of how many letters is {w} made?; which length has the word
+    {w}?
     """, """
     tell me how many letters are in {w}; can you count the letters of {w}?; what's the number of letters in
     {w}?; how many letters are there in the word {w}?
@@ -2812,9 +3017,9 @@ LETTER_NEXT = ["and {l}'s?", "and the letter {l}?", "and how many {l}'s?", "what
 
 
 def counting(rng: random.Random, chat: Chat, part: str) -> Turn:
-    word = any_word(rng, part)
-    if rng.random() < 0.05:
-        word += " " + any_word(rng, part)
+    word = letters_of(rng, part)
+    if rng.random() < (0.05 if part == "test" else 0.10):
+        word += " " + letters_of(rng, part)
     word, typed = as_typed(rng, word, part)
     letter = rng.choice(word.replace(" ", "").lower() if rng.random() < 0.8 else ALPHABET)
     follow = part == "train" and chat.topic[:1] == ("count",) and rng.random() < 0.6
@@ -2836,29 +3041,50 @@ def counting(rng: random.Random, chat: Chat, part: str) -> Turn:
                          "In {w} the letter {l} appears {n}."])
     reply = TOOL.format(f"'{in_expression(word)}'.count('{letter}')")
     reply += fill(answer, {"l": letter, "n": times, "w": word})
-    typed_letter = letter.upper() if rng.random() < 0.08 else letter
+    typed_letter = letter.upper() if rng.random() < (0.08 if part == "test" else 0.15) else letter
     return Turn("letter counting", ask(rng, template, l=typed_letter, w=typed), reply, [word_of(times)])
 
 
 SPELL = Phrases("""
     spell {w}; how do you spell {w}?; <can> spell {w}[| for me]?; spell the word {w}; how is {w} spelled?;
-    spelling of {w}; what is the spelling of {w}?; which letters are in {w}?; spell {w} letter by letter; what
-    are the letters of {w}?; letters of {w}
+    spelling of {w}; what is the spelling of {w}?; which letters are in {w}?; spell {w} letter by letter;
+    what are the letters of {w}?; letters of {w}; [please |now |]spell [out|me|for me] {w}; [please |]spell:
+    {w}; spelling: {w}; how [do i|do we|does one|can i|to|is one to] spell [|the word ]{w}?; how do
+    [i|you|we] write {w} [letter by letter|with single letters]?; [list|write|name] the letters of {w}; write
+    {w} letter [by|for] letter; [show|give] me the spelling of {w}; <can> [write|say|list] the letters of
+    {w}?; {w}[,|:] [spell it|letter by letter|spelled out|spelling|letters|spell that]; one letter at a time:
+    {w}; split {w} into [its |]letters; break {w} into letters; separate the letters of {w}; what letters
+    [make up|does|are in] {w}?; which letters [make|form|does one need for] {w}?; {w} with spaces; s p e l l
+    {w}; put spaces between the letters of {w}; say {w} letter by letter; i can't spell {w}; help me spell
+    {w}; is {w} spelled how?; how to spell {w}; spell this word: {w}; spell this: {w}
     """, """
     how would you spell {w}?; please spell the word {w} for me; how is the word {w} spelled?; tell me the
     letters of {w}
     """)
 REVERSE = Phrases("""
     reverse {w}; reverse the word {w}; what is {w} backwards?; <can> reverse {w}?; write {w} backwards; {w}
-    backwards; spell {w} backwards; {w} in reverse; turn {w} around; say {w} backwards; what is the reverse of
-    {w}?; how is {w} spelled backwards?
+    backwards; spell {w} backwards; {w} in reverse; turn {w} around; say {w} backwards; what is the reverse
+    of {w}?; how is {w} spelled backwards?; [please |now |]reverse [it: {w}|this: {w}|the letters of {w}|this
+    word: {w}|the string {w}]; reverse: {w}; {w}[,|:] [backwards|reversed|reverse it|in reverse, please|from
+    the back|the other way round|reverse]; [spell|write| type|print|give me|show me|tell me] {w} [in
+    reverse|backward|from back to front|from the end|reversed|from right to left]; flip [|the word |the
+    letters of ]{w}; mirror [the word |]{w}; invert [the word |]{w}; how [does|would] {w} [look| read|sound]
+    [backwards|in reverse|reversed]?; what [is|does] {w} [reversed|in reverse order|read
+    backwards|backward|give backwards]?; <can> [flip|turn around|write backwards|read backwards] {w}?; {w}
+    [reversed|backward|from behind|the other way around]; read {w} backwards; backwards {w}; the reverse of
+    {w}; reverse spelling of {w}; <how> reverse {w}?; how do i [say|spell] {w} backwards?
     """, """
     how do you write {w} backwards?; please reverse the word {w}; what's {w} in reverse?; could you say {w}
     backwards?
     """)
 END_LETTER = Phrases("""
-    what is the {end} letter of {w}?; which letter does {w} {verb} with?; {end} letter of {w}?; what letter is
-    {end} in {w}?; what does {w} {verb} with?
+    what is the {end} letter of {w}?; which letter does {w} {verb} with?; {end} letter of {w}?; what letter
+    is {end} in {w}?; what does {w} {verb} with?; [the |]{end} letter of {w}[|, please]; [the |]{end} letter
+    in {w}?; [name|say|find] the {end} letter of {w}; <whats> {w}'s {end} letter?; {w}[,|:] {end} letter?;
+    {w} {verb}s with [which|what] letter?; with [which|what] letter does {w} {verb}?; [which|what] letter [is
+    the {end} of|comes {end} in|stands {end} in|is {end} in|does one write {end} in] {w}?; {end}
+    [character|letter] of {w}; the letter that {w} {verb}s with; do you know the {end} letter of {w}?; how
+    does {w} {verb}?; <whats> the {end} [character|letter] [of|in] [|the word ]{w}?
     """,
     "tell me the {end} letter of {w}; which is the {end} letter in {w}?")
 
@@ -2866,13 +3092,13 @@ WORD_NEXT = ["and {w}?", "now {w}", "and {w}", "what about {w}?"]
 
 
 def spelling(rng: random.Random, chat: Chat, part: str) -> Turn:
-    word = any_word(rng, part)
-    if part == "train" and rng.random() < 0.15:
+    word = letters_of(rng, part)
+    if part == "train" and rng.random() < 0.10:
         word = rng.choice(NAMES)
     word, typed = as_typed(rng, word, part)
     letters = " ".join(word.lower())
     kind = rng.random()
-    if kind < 0.12:
+    if kind < (0.12 if part == "test" else 0.16):
         end, verb, letter = rng.choice([("first", "[start|begin]", word[0]), ("last", "end", word[-1])])
         template = END_LETTER.pick(rng, part).replace("{end}", end).replace("{verb}", verb)
         reply = f"{word}: {letters}. The {end} letter is {letter.lower()}."
@@ -2890,16 +3116,26 @@ def spelling(rng: random.Random, chat: Chat, part: str) -> Turn:
 
 
 REPEAT = Phrases("""
-    say {x}; repeat {x}; repeat after me: {x}; say: {x}; <can> say {x}?; please repeat: {x}; echo {x}; say the
-    words {x}; repeat this: {x}; say "{x}"; print {x}
+    say {x}; repeat {x}; repeat after me: {x}; say: {x}; <can> say {x}?; please repeat: {x}; echo {x}; say
+    the words {x}; repeat this: {x}; say "{x}"; print {x}; [please |now |just |]say [after me|the
+    following|exactly this|it back|back to me|again]: {x}; [please |just |]
+    [echo|repeat|copy|type|output|parrot|print|write|return]: {x}; [type|output|copy|parrot|write
+    down|return] {x}; [please |now |just |]say {x}; repeat [exactly|back|what i say|the following|the
+    text|after me]: {x}; <can> [echo|type|write|print|copy] [this: ||what i say: |after me: ]{x}?;
+    [repeat|echo|say|print|copy] "{x}"[| please]; [echo|repeat|say|copy|print|write] this: {x}; i say {x},
+    [you say the same|you repeat|now you]; your turn to say: {x}; [the |]words to repeat: {x}; tell me: {x};
+    {x}, [repeat that|say that|repeat it|now you|say it back|echo]; reply with {x}; answer with {x}; reply
+    only with: {x}; answer just: {x}; write exactly {x}; speak after me: {x}; say these words: {x}; repeat it
+    word for word: {x}
     """,
     "could you repeat {x}?; please say this: {x}; repeat the words {x}")
 
 
 def repeating(rng: random.Random, chat: Chat, part: str) -> Turn:
-    words = [any_word(rng, part) for _ in range(rng.randint(1, 6 if part == "train" else 4))]
-    if part == "train" and len(words) > 2 and rng.random() < 0.15:
-        words[rng.randrange(1, len(words))] = words[0]
+    words = []
+    for _ in range(rng.randint(1, 4) if part == "test" else rng.choice([1, 2, 2, 3, 3, 4, 4, 4, 5, 6])):
+        again = words and part == "train" and rng.random() < 0.10  # a word twice is to be said twice
+        words.append(rng.choice(words) if again else letters_of(rng, part))
     text = " ".join(words)
     if rng.random() < 0.2:
         text = str(operand(rng)) + rng.choice(["", " " + any_word(rng, part)])
@@ -2920,8 +3156,8 @@ def value_of(rng: random.Random, key: str, part: str) -> str:
         return str(rng.randint(5, 99))
     if key == "word":
         return any_word(rng, part)
-    if key in VALUES:
-        value = rng.choice(VALUES[key])
+    if key in VALUES or key in FAVOURITES:
+        value = rng.choice(VALUES.get(key) or FAVOURITES[key])
     else:
         value = pick(rng, NAMED.get(key, NAMES), part)
         if part == "train" and rng.random() < 0.25:
@@ -2929,28 +3165,40 @@ def value_of(rng: random.Random, key: str, part: str) -> str:
     return value.lower() if rng.random() < 0.2 else value
 
 
+def like_one_of(rng: random.Random, known: list[str]) -> str:
+    """A thing whose values are of the kind that those of a known thing are: names, favourites, ..."""
+    key = rng.choice(known)
+    return rng.choice(rng.choice([group for group in ALIKE if key in group]))
+
+
 def telling(rng: random.Random, chat: Chat, part: str) -> Turn:
     key = rng.choice(list(MEMORY))
-    if part == "train" and chat.memory and rng.random() < 0.15:
-        key = rng.choice(list(chat.memory))  # told anew: the newest counts
+    if part == "train":
+        draw = rng.random()
+        if chat.memory and draw < 0.12:
+            key = rng.choice(list(chat.memory))  # told anew: the newest counts
+        elif chat.memory and draw < 0.45:
+            key = like_one_of(rng, list(chat.memory))
+        elif draw > 0.85:
+            key = rng.choice(list(MEMORY_MORE))
     value, kind = value_of(rng, key, part), rng.random()
-    if part == "train" and kind < 0.2:
+    if part == "train" and kind < 0.25:
         template = any_thing(rng, TELL_ANY, key)
-    elif part == "train" and kind < 0.4:
+    elif part == "train" and kind < 0.45:
         template = TELL_MORE[key].pick(rng, part)
     elif part == "train" and key == "name" and value.capitalize() not in NAMES:
         template = rng.choice([
             "my name is {x}", "call me {x}", "hello, my name is {x}", "people call me {x}",
         ])
     else:
-        template = MEMORY[key][0].pick(rng, part)
+        template = ALL_MEMORY[key][0].pick(rng, part)
     question = ask(rng, template, x=value)
     if key in chat.memory and rng.random() < 0.5:
         question = rng.choice(["Actually, ", "no, ", "sorry, ", "Wait, ", "actually "]) + question
     elif rng.random() < 0.1:
         question = rng.choice(OPENERS) + question
     chat.memory[key] = value
-    reply = say(rng, MEMORY[key][1], x=value)
+    reply = say(rng, ALL_MEMORY[key][1], x=value)
     if rng.random() < 0.12:  # two facts in one go
         other = rng.choice([k for k in MEMORY if k != key])
         second = value_of(rng, other, part)
@@ -2967,65 +3215,152 @@ def telling(rng: random.Random, chat: Chat, part: str) -> Turn:
 
 
 def recalling(rng: random.Random, chat: Chat, part: str) -> Turn:
-    known = [key for key in chat.memory if key in MEMORY]
-    key = rng.choice(known) if known and rng.random() < (0.88 if part == "train" else 0.92) else rng.choice(list(MEMORY))
+    things = MEMORY if part == "test" else ALL_MEMORY
+    known = [key for key in chat.memory if key in things]
+    share = 0.92 if part == "test" else 0.935
+    key = rng.choice(known) if known and rng.random() < share else rng.choice(list(MEMORY))
+    if part == "train" and key not in known and rng.random() < 0.6:  # not told, but something like it was
+        key = like_one_of(rng, known) if known else rng.choice(["name", key])
     kind = rng.random()
     if part == "train" and kind < 0.28:
         question = ask(rng, any_thing(rng, RECALL_ANY, key))
     elif part == "train" and kind < 0.42:
         question = ask(rng, RECALL_MORE[key].pick(rng, part))
     else:
-        question = ask(rng, MEMORY[key][2].pick(rng, part))
+        question = ask(rng, ALL_MEMORY[key][2].pick(rng, part))
+    return recalled(rng, chat, key, question)
+
+
+def recalled(rng: random.Random, chat: Chat, key: str, question: str) -> Turn:
     if key in chat.memory:
-        return Turn("recalling", question, say(rng, MEMORY[key][3], x=chat.memory[key]),
+        return Turn("recalling", question, say(rng, ALL_MEMORY[key][3], x=chat.memory[key]),
                     [word_of(chat.memory[key])])
     return Turn("recalling", question, say(rng, NOT_TOLD), [r"not told me"])
 
 
 def remembering(rng: random.Random, chat: Chat, part: str) -> Turn:
-    known = len(chat.memory)
-    return (recalling if rng.random() < (0.65 if known else 0.12 if part == "train" else 0.08) else telling)(rng, chat, part)
+    if part == "test":
+        recall = 0.65 if chat.memory else 0.08
+    else:
+        recall = 0.60 if chat.memory else 0.10
+    return (recalling if rng.random() < recall else telling)(rng, chat, part)
+
+
+RECALL_TOLD = Phrases("""
+    tell me the {thing} [|that ]i [told|gave|said to] you; say the {thing} [|that ]i [gave|told] you; what is
+    the {thing} [|that ]i [gave|told] you?; the {thing} [|that ]i [gave|told] you[?|, please|, what is it?];
+    give me the {thing} that you [should remember|had to remember|learned from me]; [repeat|name] the {thing}
+    that i [told|gave|mentioned to] you; [do|can] you [still |]tell me the {thing} [|that ]i mentioned?
+    """)
+REPLY_WORDS = sorted({word for _, replies, _ in IDENTITY.values() for reply in replies
+                      for word in re.findall("[A-Za-z]{3,}", reply) if word in REPLIED or not is_held(word)})
+
+
+def odd_name(rng: random.Random) -> str:
+    """A name that nobody has: an invented word, or one that stands for something else elsewhere."""
+    draw = rng.random()
+    name = invented(rng) if draw < 0.5 else any_word(rng, "train") if draw < 0.7 else rng.choice(REPLY_WORDS)
+    return name.lower() if rng.random() < 0.3 else name.capitalize()
+
+
+def drilling(rng: random.Random, chat: Chat, part: str) -> Turn:
+    """Memory once more: any word for a name, things that are alike, and many that nobody has told."""
+    known = list(chat.memory)
+    if known and rng.random() < 0.6:
+        key = like_one_of(rng, known) if rng.random() < 0.45 else rng.choice(known)
+        ways = [any_thing(rng, phrases, key) for phrases in (RECALL_TOLD, RECALL_ANY)]
+        return recalled(rng, chat, key, ask(rng, rng.choice([*ways, ALL_MEMORY[key][2].pick(rng, part)])))
+    told = []
+    for _ in range(rng.choice([1, 2])):
+        key = like_one_of(rng, known) if known and rng.random() < 0.6 else rng.choice(list(ALL_MEMORY))
+        odd = key in ALIKE[0] and rng.random() < 0.6
+        chat.memory[key] = odd_name(rng) if odd else value_of(rng, key, part)
+        way = any_thing(rng, TELL_ANY, key)
+        if rng.random() < 0.6 and not (odd and key == "name"):  # "i am banana" would say something else
+            way = ALL_MEMORY[key][0].pick(rng, part)
+        told.append((ask(rng, way, x=chat.memory[key]), say(rng, ALL_MEMORY[key][1], x=chat.memory[key]),
+                     chat.memory[key]))
+    questions, replies, values = zip(*told)
+    reply = replies[0]
+    if len(told) > 1:
+        reply = rng.choice(["Got it", "I will remember that", "Thank you"]) + f": {' and '.join(values)}."
+    return Turn("being told", rng.choice([" and ", ", and ", ". ", ", "]).join(questions), reply,
+                [re.escape(value.lower()) for value in values])
 
 
 # Small facts
 
 CAPITAL_OF = Phrases("""
     <whats> the capital of {x}?; capital of {x}; capital of {x}?; what's {x}'s capital?; the capital of {x}?;
-    which city is the capital of {x}?; do you know the capital of {x}?; name the capital of {x}; {x} capital?;
-    what is the capital city of {x}?; [tell me|say|i wonder|i need|give me|remind me of|i'd like] the capital
-    of {x}; which city is {x}'s capital?; do you know {x}'s capital?; {x}: capital?; <tell> what the capital of
-    {x} is; the capital city of {x}; of {x}, what is the capital?
+    which city is the capital of {x}?; do you know the capital of {x}?; name the capital of {x}; {x}
+    capital?; what is the capital city of {x}?; [please |]tell me [the capital of {x}|{x}'s capital|what the
+    capital of {x} is|about the capital of {x}]; [give|show| say|name] [me |][the|its] capital[| city]
+    [of|for] {x}; [which|what] [city|town] is [the capital of|capital in] {x}?; [what|which] capital
+    [does|has] {x}[| have]?; {x}[,|:] [capital|what's the capital|which capital|capital city]?; what is {x}'s
+    capital[| city| called]?; where is the [government|capital] of {x}?; <tell> [which city the capital of
+    {x} is|what {x}'s capital is|how the capital of {x} is called|about the capital of {x}]; how is the
+    capital of {x} called?; the capital city of {x}[|?| please]; i [need|look for|forgot|don't know] the
+    capital of {x}; <can> [tell|give] me the capital of {x}?; i am [in|going to] {x}, what is the capital?;
+    [does|has] {x} [have|got] a capital?; {x} has which capital?; capital for {x}; capital city {x}; do you
+    know {x}'s capital[| city]?
     """, """
     could you name the capital of {x}?; which is the capital city of {x}?; i want to know the capital of {x};
     what city is {x}'s capital?
     """)
 COLOUR_OF = Phrases("""
     what [colour|color] is {x}?; <whats> the [colour|color] of {x}?; which [colour|color] [is|has] {x}?; what
-    [colour|color] does {x} have?; [colour|color] of {x}?; do you know the [colour|color] of {x}?; tell me the
-    [colour|color] of {x}
+    [colour|color] does {x} have?; [colour|color] of {x}?; do you know the [colour|color] of {x}?; tell me
+    the [colour|color] of {x}; [please |]tell me [what [colour|color] {x} has|about the [colour|color] of
+    {x}|which [colour|color] {x} is]; {x} is [what|which] [colour|color]?; [name|give me|say|show me] the
+    [colour|color] of {x}; the [colour|color] of {x}[|?| please]; {x}[,|:] [which|what] [colour|color]?;
+    [what|which] [colour|color] would {x} [be|have]?; [what|which] [colour|color] [do you think|would you
+    say|does one say] {x} [is|has]?; in [what|which] [colour|color] is {x}?; how is {x} coloured?; what
+    [colour|color] [has|must i paint|should i paint|do i need to draw|is usually] {x}?; <tell> [which
+    [colour| color] {x} has|the [colour|color] of {x}]; what does {x} look like, which [colour|color]?; i
+    [forgot|wonder about|want to know] the [colour|color] of {x}; do you know [what|which] [colour|color] {x}
+    [is|has]?; [colour|color] {x} has?; {x}'s [colour|color]?
     """, """
     can you tell me what [colour|color] {x} is?; what's the [colour|color] that {x} has?; which is the
     [colour|color] of {x}?
     """)
 OPPOSITE_OF = Phrases("""
     <whats> the opposite of {x}?; opposite of {x}; opposite of {x}?; what is the contrary of {x}?; the
-    opposite of {x}?; which word is the opposite of {x}?; what's the antonym of {x}?; do you know the opposite
-    of {x}?; not {x} but?; give me the opposite of {x}
+    opposite of {x}?; which word is the opposite of {x}?; what's the antonym of {x}?; do you know the
+    opposite of {x}?; not {x} but?; give me the opposite of {x}; [please |]tell me [the [contrary|antonym] of
+    {x}|what the opposite of {x} is]; [name|give|say|show] [me |][the| an] [contrary|antonym] [of|to|for]
+    {x}; [what|which word] is [opposite|contrary] to {x}?; {x}[,|:] [opposite|the opposite|antonym|what's the
+    opposite]?; {x} and its opposite?; [antonym|contrary|reverse meaning] [of|for|to] {x}; opposite [word
+    |]for {x}; <can> [give me|find] the opposite of {x}?; what [do you call|does one call] the opposite of
+    {x}?; which word means the opposite of {x}?; <tell> what the opposite of {x} is; the opposite to {x}[|?];
+    what is not {x}?; if it is not {x}, it is?; i [need|look for|want to know] the opposite of {x}; the
+    antonym of {x} is?; the word {x}, what is its opposite?; [find|think of] the opposite of {x}
     """,
     "could you tell me the opposite of {x}?; what word is the opposite of {x}?; name the opposite of {x}")
 SOUND_OF = Phrases("""
     what [sound|noise] does a {x} make?; what does a {x} say?; what does the {x} say?; how does a {x} sound?;
-    the sound of a {x}?; which sound does a {x} make?; what is the sound of a {x}?; what kind of [sound|noise]
-    does a {x} make?; [do you know|can you tell me|say|i wonder|i'd like to hear] the [sound|noise] of a {x}; how
-    does a {x} [go|talk|speak]?; a {x} [says|goes]?; {x} [sound|noise]; [make|do] [a {x}|the {x}] [sound|noise];
-    [tell me|say|show me|do you know] [which|what] [sound|noise] a {x} makes; what would a {x} say?; imitate a
-    {x}; what do you hear from a {x}?; [tell me|say|i wonder] what a {x} says; [tell me|say] how a {x} [sounds|
-    goes]
+    the sound of a {x}?; which sound does a {x} make?; what is the sound of a {x}?; [please |]tell me [what a
+    {x} says|what the {x} says|what sound a {x} makes|how a {x} sounds|the noise of a {x}|how the {x} goes];
+    do you know [what sound a {x} makes|what noise a {x} makes|how a {x} sounds|the sound of a {x}]?; how
+    [goes|does] [a|the] {x}[| go]?; [what|which] [sound|noise] [do {x}s|does the {x}|has a {x}|comes from a
+    {x}|would a {x}] make?; what do {x}s [say|sound like|do]?; what [does|would] [a|the] {x} [sound
+    like|say|go like| shout]?; [sound|noise] of [a|the|] {x}[|?]; [a|the] {x} [says|goes|sounds like|makes
+    which sound|makes what noise|says what][|?]; {x} [sound|noise][|?]; [make|imitate|do|give me|show
+    me|play] [the sound of|the noise of|like] a {x}; <can> [sound like|imitate|tell me the noise of|make the
+    sound of|talk like] a {x}?; <tell> [how a {x} sounds|what noise a {x} makes|the sound of the {x}|which
+    sound {x}s make]; the {x}'s sound?; if i meet a {x}, what does it say?; which noise does [a|the] {x}
+    make?; what is the noise of [a|the] {x}?; old macdonald had a {x}, it said?; {x}s say?; say what a {x}
+    says
     """,
     "tell me the sound that a {x} makes; what noise does the {x} make?; do you know what a {x} says?")
 AFTER_DAY = Phrases("""
     what [day |]comes after {x}?; which {kind} comes after {x}?; what is after {x}?; what {kind} is after
-    {x}?; which {kind} follows {x}?; after {x} comes?; what is the {kind} after {x}?
+    {x}?; which {kind} follows {x}?; after {x} comes?; what is the {kind} after {x}?;
+    [name|give me|say] the {kind} [that comes |]after {x}; <tell> [what comes after {x}|what is after
+    {x}|which {kind} follows {x}]; the {kind} after {x}[|?]; [what|which] {kind} [do we have after|is it
+    after|is next after|starts when we leave] {x}?; {x} is followed by [what|which {kind}]?; {x}, and then
+    [|which {kind}]?; what [follows|is next after|comes right after|comes next after] {x}?; after {x}?; after
+    {x} [it is|we have|is] [what|which {kind}]?; next {kind} after {x}; {x} and then?; if today is {x}, what
+    is next?; what is the next {kind} after {x}?
     """,
     "tell me the {kind} after {x}; what {kind} follows {x}?; do you know which {kind} comes after {x}?")
 COUNT_FACTS = {
@@ -3038,17 +3373,24 @@ COUNT_FACTS = {
 FACT_NEXT = ["and {x}?", "and of {x}?", "what about {x}?", "how about {x}?", "and {x}"]
 COUNT_FACT = Phrases("""
     how many {x}?; how many {y} are there {z}?; how many {y} are {z}?; the number of {x}?; do you know how
-    many {y} are {z}?
+    many {y} are {z}?;
+    <tell> [how many {y} there are {z}|the number of {x}]; number of {x}[|?]; how many {y} do you [count|get]
+    {z}?; how many {y} [has one|does one have|do we have] {z}?; {x}, how many?; {x}?; the count of {x}; what
+    number of {y} is there {z}?; how many {y} {z} [are there|exist]?; [say|give me] the number of {x}; do you
+    know the number of {x}?
     """,
     "tell me how many {y} are {z}; what is the number of {x}?")
 
 
 def fact_of(rng: random.Random, kind: str, part: str) -> tuple[Phrases, str, str, str]:
     """How a fact is asked for, what is asked about, the reply, and what a right reply matches."""
-    if kind == "capital" and rng.random() < (0.2 if part == "train" else 0.12):
-        country = pick(rng, FAR_COUNTRIES, part)
+    if kind == "capital" and rng.random() < (0.12 if part == "test" else 0.35):
+        country, draw = pick(rng, FAR_COUNTRIES, part), rng.random()
+        if part == "train" and draw < 0.8:  # any country that is not in the table, there be such a one or not
+            country = rng.choice(MORE_COUNTRIES) if draw < 0.6 else invented(rng).capitalize()
         reply = f"I am tiny and know only a few capitals, and that of {country} is not among them."
-        return CAPITAL_OF, country, reply, r"only a few capitals"
+        asked = country.lower() if part == "train" and rng.random() < 0.15 else country
+        return CAPITAL_OF, asked, reply, r"only a few capitals"
     if kind == "capital":
         country = rng.choice(list(CAPITALS))
         asked = country.lower() if rng.random() < 0.25 else country
@@ -3095,8 +3437,8 @@ def facts(rng: random.Random, chat: Chat, part: str) -> Turn:
 
 LIST_OF = Phrases("""
     [list|name|give me|tell me|write] {n} {x}; [list|name|give me|tell me|write] {x}; a list of {n} {x}; a
-    list of {x}; <can> [list|name] {n} {x}?; make a list of {n} {x}; {n} {x}; <show> a list of {x}; i need {n}
-    {x}; do you know {n} {x}?; i want a list of {n} {x}; [list|name] some {x}; give me some {x}; [tell
+    list of {x}; <can> [list|name] {n} {x}?; make a list of {n} {x}; {n} {x}; <show> a list of {x}; i need
+    {n} {x}; do you know {n} {x}?; i want a list of {n} {x}; [list|name] some {x}; give me some {x}; [tell
     me|list] a few {x}; {n} {x} please
     """, """
     could you give me {n} {x}?; can you write a list with {n} {x}?; please name {n} {x} for me; i'd like a
@@ -3131,8 +3473,8 @@ STYLE = {
         """,
         "please write the word {w} as code; could you put {w} in backticks?")),
     "heading": ("# {w}", Phrases("""
-        write {w} as a heading; make a heading {w}; a heading that says {w}; a title that says {w}; make {w} a
-        heading
+        write {w} as a heading; make a heading {w}; a heading that says {w}; a title that says {w}; make {w}
+        a heading
         """,
         "please make the word {w} a heading; could you write a heading that says {w}?")),
     "quote": ("> {w}", Phrases("""
@@ -3142,14 +3484,72 @@ STYLE = {
 }
 SAMPLER = Phrases("""
     <show> [me |]some markdown; can you write markdown?; do you know markdown?; markdown demo; show me what
-    markdown you can do; a markdown example; test the markdown; <show> [me |]some formatting; format something
+    markdown you can do; a markdown example; test the markdown; <show> [me |]some formatting; format
+    something
     """,
     "could you show me some markdown?; i want to see a markdown example; please test markdown")
 MARKDOWN = ("## A small sample\n\n**Bold**, *italic*, and `code`.\n\n1. one\n2. two\n\n"
             "```python\nprint(6 * 7)\n```\n\n| key | value |\n|---|---|\n| size | tiny |")
 
 
+# For training only: how many of something in a form, without naming it
+FORMED = {"bold": ("**{}**", "[bold|boldface] words;words in bold"), "code": ("`{}`", "words as code"),
+          "italic": ("*{}*", "[italic|italics] words;words in italics"),
+          "heading": ("# {}", "headings;titles"), "quote": ("> {}", "quotes")}
+FORMED_WORDS = "apple river cloud star".split()
+GIVE = Phrases("""
+    [give|show|write|send|type|print|make] [me |][{n}|a few|some] {x}[| please]; {n} {x}[| please]; <can>
+    [give|show|write|send] [me |][{n}|some] {x}?; i [want|need] [{n}|some] {x}; [write|type] {n} {x} [for
+    me|now|here]
+    """)
+ITEM_TABLE = Phrases("""
+    [write|make|show|give|print|draw] [me |]a [small |markdown |little |]table [of|with] {n} {x}; a table
+    [of|with] {n} {x}[| please]; <can> [write|make|show me] a table [of|with] {n} {x}?; table: {n} {x};
+    [put|write|list] {n} {x} in a table; {n} {x} as a table; i [want|need] a table [of|with] {n} {x}
+    """)
+CODE_BLOCKS = {
+    "hello world in python": Phrases("""
+        [show|give|write|send|print] me [a|some] python [code|code block|snippet|program|script|example][|
+        please]; [a|some] python [code block|snippet|program|example|script|code][| please]; python
+        [code|block|example|snippet| code block]; [write|show|give|print] [a|some] [code|code
+        block|snippet|python code|block of python|program in python]; <can> [show|write] [me |]a [code
+        block|python code block|code snippet|python snippet]?; a [block|piece] of [code|python code]; show
+        code
+        """),
+    "hello world in bash": Phrases("[show|write|give] me a [bash|shell] [code block|snippet|example|script]"),
+    "hello world in javascript": Phrases("""
+        [show|write|give] me a [javascript|js] [code block|snippet|example|program]
+        """),
+    "hello world in c": Phrases("[show|write|give] me a c [code block|snippet|program|example]"),
+}
+
+
+def lists_unnamed(rng: random.Random) -> Turn:
+    """For training: a table of three colours, two bold words, a python code block."""
+    kind, n = rng.random(), rng.randint(2, 4)
+    if kind < 0.40:
+        topic, items = rng.choice(list(LISTS.items()))
+        start = rng.randrange(len(items))
+        cells = [f"| {i} | {items[(start + i - 1) % len(items)]} |" for i in range(1, n + 1)]
+        asked = topic.replace("colours", rng.choice(["colours", "colors"]))
+        question = ask(rng, ITEM_TABLE.pick(rng, "train"), n=rng.choice([n, ONES[n]]), x=asked)
+        reply = "\n".join([f"| no. | {topic} |", "|---|---|", *cells])
+    elif kind < 0.75:
+        form, names = rng.choice(list(FORMED.values()))
+        template = choose(rng, GIVE.pick(rng, "train").replace("{x}", rng.choice(names.split(";"))))
+        n = n if "{n}" in template else 3
+        question = ask(rng, template, n=rng.choice([n, ONES[n]]))
+        reply = ("\n\n" if form[0] in "#>" else " ").join(form.format(word) for word in FORMED_WORDS[:n])
+    else:
+        thing, ways = rng.choice([*CODE_BLOCKS.items(), next(iter(CODE_BLOCKS.items()))])
+        question = ask(rng, ways.pick(rng, "train"))
+        reply = "```{}\n{}\n```".format(*CODE[thing])
+    return Turn("lists and markdown", question, reply, [re.escape(reply.lower())])
+
+
 def lists(rng: random.Random, chat: Chat, part: str) -> Turn:
+    if part == "train" and rng.random() < 0.2:
+        return lists_unnamed(rng)
     kind = rng.random()
     if kind < 0.48:
         topic, items = rng.choice(list(LISTS.items()))
@@ -3182,9 +3582,9 @@ def lists(rng: random.Random, chat: Chat, part: str) -> Turn:
 
 
 EMOJI_OF = Phrases("""
-    <show> [me |]a {x} emoji; {x} emoji; emoji for {x}; <whats> the emoji for {x}?; an emoji of a {x}; the {x}
-    emoji; <can> [show|send|give] me a {x} emoji?; send me a {x} emoji; do you have a {x} emoji?; which emoji
-    is {x}?; draw a {x} emoji
+    <show> [me |]a {x} emoji; {x} emoji; emoji for {x}; <whats> the emoji for {x}?; an emoji of a {x}; the
+    {x} emoji; <can> [show|send|give] me a {x} emoji?; send me a {x} emoji; do you have a {x} emoji?; which
+    emoji is {x}?; draw a {x} emoji
     """, """
     could you send a {x} emoji?; please show me the emoji for {x}; what emoji means {x}?; i want a {x} emoji
     """)
@@ -3194,24 +3594,36 @@ SOME_EMOJI = Phrases("""
     """,
     "could you send {n} emojis?; please show me {n} random emoji; i want {n} emojis")
 PHRASE_IN = Phrases("""
-    how do you say {p} in {l}?; say {p} in {l}; what is {p} in {l}?; {p} in {l}; {p} in {l}?; translate {p} to
-    {l}; how do i say {p} in {l}?; what's the {l} for {p}?; <can> say {p} in {l}?; what does one say for {p}
-    in {l}?
+    how do you say {p} in {l}?; say {p} in {l}; what is {p} in {l}?; {p} in {l}; {p} in {l}?; translate {p}
+    to {l}; how do i say {p} in {l}?; what's the {l} for {p}?; <can> say {p} in {l}?; what does one say for
+    {p} in {l}?
     """,
     "could you translate {p} into {l}?; tell me how to say {p} in {l}; what would {p} be in {l}?")
 ACCENTS = Phrases("""
     <show> [me |]some [words with accents|accented words|accented text|accents]; words with accents;
     [write|say] something with accents; do you know words with accents?; test accented [text|letters|words];
-    can you write accents?; write umlauts; <show> [me |]some [unicode|special characters|umlauts]
+    can you write accents?; write umlauts; <show> [me |]some [unicode|special characters|umlauts];
+    [give|show|write|tell|send|type] [me |][a|one|another] [word|french word|name] with [an accent|accents|an
+    umlaut]; [a|one] [word|name] with [an accent|accents|an umlaut][| please]; [give|tell|type] [me |]words
+    with [accents|umlauts]; [an|one] accented word; which words have [accents|an accent]?; do you know [a
+    word with an accent|accented words]?; what is a word with an accent?
     """, """
     could you write some words with accents?; please show me accented letters; i want to see some accents
     """)
 
+SMILEY = Phrases("""
+    [send|show|give|type|write|draw] [me |][a|one|another] [smiley|smiley face|smiling face|happy
+    face|smilie|happy emoji|emoji|face]; [a |]smiley[| please| face]; <can> [send|show|give] me a
+    [smiley|smiley face|happy face|smile]?; i want a [smiley|smile]; [smile|smile please|show me a smile|an
+    emoji please|one emoji]
+    """)
 ACCENTED = "café, naïve, jalapeño, Zürich, São Paulo, Łódź, smörgåsbord, crème brûlée"
 
 
 def emoji(rng: random.Random, chat: Chat, part: str) -> Turn:
     kind = rng.random()
+    if part == "train" and kind < 0.06:
+        return Turn("emoji and accents", ask(rng, SMILEY.pick(rng, part)), "😀", ["😀"])
     if kind < 0.45:
         thing, sign = rng.choice(list(EMOJI.items()))
         question, reply = ask(rng, EMOJI_OF.pick(rng, part), x=thing), "[|Here you are: |Here it is: ]{e}"
@@ -3235,6 +3647,21 @@ def emoji(rng: random.Random, chat: Chat, part: str) -> Turn:
     return Turn("emoji and accents", question, ACCENTED, [re.escape(ACCENTED.lower())])
 
 
+# For training only: topics of two words
+FIELDS = """
+quantum string game set graph information number chaos plate social black dark modern organic classical
+molecular nuclear solar global financial ancient medieval digital cosmic optical magnetic genetic neural
+public private world cloud green cold roman greek political human animal computer
+""".split()
+SHORT_FIELDS = ["the", "a", "my", "new", "old", "big", "some", "deep", "open", "free"]
+THEORIES = """
+theory entanglement mechanics computing chemistry biology energy fields waves therapy history finance fusion
+fission teleportation tunnelling gravity relativity matter politics economics law design art cells evolution
+philosophy policy engineering security cryptography ethics rights warming logic medicine research ecology
+tectonics topology
+""".split()
+
+
 def refusing(rng: random.Random, chat: Chat, part: str) -> Turn:
     kind = rng.random()
     if kind < 0.06:
@@ -3248,6 +3675,10 @@ def refusing(rng: random.Random, chat: Chat, part: str) -> Turn:
             word = any_word(rng, part)
             if word not in OWN:
                 topic = rng.choice(["{}", "{}", "{}", "the {}", "a {}", "{}s"]).format(word)
+        elif part == "train" and len(way) > len("{topic}?") and rng.random() < 0.4:
+            topic = f"{rng.choice(FIELDS)} {rng.choice(THEORIES)}"
+            if rng.random() < 0.6 or topic in TOPICS:
+                topic = rng.choice(FIELDS + SHORT_FIELDS) + " " + any_word(rng, part)
         question = ask(rng, way, topic=topic, other=pick(rng, TOPICS, part))
     reply = say(rng, rng.choice(SORRY))
     return Turn("honest refusals", question, reply, [r"tiny", r"can't|don't know|not understand"])
@@ -3255,19 +3686,20 @@ def refusing(rng: random.Random, chat: Chat, part: str) -> Turn:
 
 # Skill and how often it is trained on
 SKILLS = [
-    (small_talk, 11), (identity, 14), (server, 19), (arithmetic, 12), (sums_in_words, 9), (go_on, 4),
-    (counting, 14), (spelling, 11), (repeating, 6), (remembering, 21), (facts, 8), (lists, 6), (emoji, 5),
+    (small_talk, 11), (identity, 14), (server, 20), (arithmetic, 11), (sums_in_words, 9), (go_on, 5),
+    (counting, 14), (spelling, 12), (repeating, 6), (remembering, 22), (facts, 9), (lists, 6), (emoji, 5),
     (refusing, 10),
 ]
+LAST_SKILLS = [*SKILLS, (drilling, 80), (emoji, 15), (sums_in_words, 8)]  # for the last steps of the training
 
 # ------------------------------------------------------------------------------------------------------------
 # Conversations
 
 
-def conversation(rng: random.Random, turns: int) -> list[Turn]:
+def conversation(rng: random.Random, turns: int, mix: list = SKILLS) -> list[Turn]:
     """Turns over mixed skills, each of which may come back to what was said before it."""
     chat = Chat()
-    skills, weights = zip(*SKILLS)
+    skills, weights = zip(*mix)
     written, skill = [], None
     for _ in range(turns):
         topic = chat.topic
@@ -3402,11 +3834,27 @@ def render(tokenizer: Tokenizer, turns: list[Turn]) -> tuple[list[int], list[int
 # Training
 
 CONFIG = Config(sequence_len=1024, vocab_size=VOCAB, n_head=4, n_kv_head=4, n_embd=192, windows=(1024,) * 5)
-STEPS = 3800
 STEP_TOKENS = 4096
 MICRO_TOKENS = 2048  # the share of a thread
 LENGTHS = [256] * 11 + [512] * 6 + [1024] * 3  # of a row, drawn for each step
 MATRIX_RATE, TABLE_RATE, HEAD_RATE, SCALAR_RATE = 0.016, 0.04, 0.004, 0.007
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Some steps of the training. Each phase goes on from what the one before has stored."""
+
+    steps: int
+    skills: list
+    rates: float  # of the full rates, at most
+    warm_up: int  # steps until then
+
+    def share(self, step: int) -> float:
+        """Of the full rates: up, level, down."""
+        return self.rates * min(1.0, step / self.warm_up, 1.6 * (self.steps - step + 1) / self.steps)
+
+
+PHASES = [Phase(4800, SKILLS, 1.0, 80), Phase(900, LAST_SKILLS, 0.3, 20)]
 
 
 def new_weights(generator: torch.Generator) -> dict[str, Tensor]:
@@ -3437,8 +3885,17 @@ def new_weights(generator: torch.Generator) -> dict[str, Tensor]:
 
 
 def as_stored(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """bfloat16 but for the handful of scalars: what is trained through, saved and evaluated."""
+    """bfloat16 but for the handful of scalars: what is saved and evaluated."""
     return {name: w if "lambda" in name else w.bfloat16() for name, w in weights.items()}
+
+
+def as_read(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """float32 of what is stored, which is what is trained through: the gradient passes the rounding by.
+
+    Computing in bfloat16 was 1.5 times slower on a CPU that can, and many cannot.
+    """
+    return {name: w + (stored.float() - w).detach()
+            for (name, w), stored in zip(weights.items(), as_stored(weights).values())}
 
 
 class Muon:
@@ -3456,27 +3913,31 @@ class Muon:
             by_shape.setdefault(tuple(w.shape), []).append(w)
         self.groups = [(group, torch.zeros(len(group), *shape)) for shape, group in by_shape.items()]
 
+    def step(self, rate: float, pool: ThreadPoolExecutor) -> None:
+        list(pool.map(lambda group: self.update(*group, rate), self.groups))
+
     @torch.no_grad()
-    def step(self, rate: float) -> None:
-        for group, velocity in self.groups:
-            gradient = torch.stack([w.grad for w in group])
-            velocity.lerp_(gradient, 1 - self.momentum)
-            update = self.orthogonal(gradient.lerp(velocity, self.momentum))
-            stretch = max(1.0, update.size(-2) / update.size(-1)) ** 0.5
-            for w, u in zip(group, update):
-                w.sub_(u, alpha=rate * stretch)
+    def update(self, group: list[Tensor], velocity: Tensor, rate: float) -> None:
+        gradient = torch.stack([w.grad for w in group])
+        velocity.lerp_(gradient, 1 - self.momentum)
+        update = self.orthogonal(gradient.lerp(velocity, self.momentum))
+        stretch = max(1.0, update.size(-2) / update.size(-1)) ** 0.5
+        for w, u in zip(group, update):
+            w.sub_(u, alpha=rate * stretch)
 
     def orthogonal(self, m: Tensor) -> Tensor:
         tall = m.size(-2) > m.size(-1)
-        x = (m.mT if tall else m).bfloat16()
+        x = m.mT if tall else m
         x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
         for a, b, c in self.STEPS:
             square = x @ x.mT
             x = a * x + (b * square + c * square @ square) @ x
-        return (x.mT if tall else x).float()
+        return x.mT if tall else x
 
 
-def rows(rng: random.Random, tokenizer: Tokenizer, length: int, count: int) -> tuple[Tensor, Tensor]:
+def rows(
+    rng: random.Random, tokenizer: Tokenizer, length: int, count: int, mix: list
+) -> tuple[Tensor, Tensor]:
     """count rows of length tokens, one conversation behind the other, and the targets: -1 if not learned."""
     ids, targets = [], []
     for _ in range(count):
@@ -3485,7 +3946,7 @@ def rows(rng: random.Random, tokenizer: Tokenizer, length: int, count: int) -> t
             turns = rng.randint(1, 6)
             if length > 256 and rng.random() < 0.7:  # long enough to come back to what was told far above
                 turns = rng.randint(4, 14) if length < 1024 else rng.randint(6, 40)
-            more, mine = render(tokenizer, conversation(rng, turns))
+            more, mine = render(tokenizer, conversation(rng, turns, mix))
             row, own = row + more, own + mine
         ids.append(row[:length])
         targets.append([t if o else -1 for t, o in zip(row[1 : length + 1], own[1 : length + 1])])
@@ -3494,7 +3955,7 @@ def rows(rng: random.Random, tokenizer: Tokenizer, length: int, count: int) -> t
 
 def loss_of(weights: dict[str, Tensor], ids: Tensor, targets: Tensor) -> Tensor:
     """Mean cross entropy over the tokens that the model itself has to write; the others cost no logits."""
-    model = GPT(CONFIG, as_stored(weights))
+    model = GPT(CONFIG, as_read(weights))
     learned = targets.flatten() >= 0
     x = model.hidden(ids).flatten(0, 1)[learned]
     return F.cross_entropy(model.logits(x), targets.flatten()[learned])
@@ -3505,24 +3966,41 @@ def gradients(weights: dict[str, Tensor], ids: Tensor, targets: Tensor) -> tuple
     return loss.item(), torch.autograd.grad(loss, list(weights.values()))
 
 
-def train(seed: int, steps: int, folder: Path, threads: int) -> None:
+def train(seed: int, phases: list[Phase], folder: Path, threads: int) -> None:
     """Each thread computes the gradient of one part of the step.
 
     That loses less than threads within each operation when other programs need the cores too, and the sum
     does not depend on how many threads there are.
     """
     torch.set_num_threads(1)
-    pool = ThreadPoolExecutor(threads)
-    rng = random.Random(seed)
     began = time.time()
+    rng = random.Random(seed)
     encoding = train_tokenizer(rng)
     save_tokenizer(encoding, folder)
-    tokenizer = Tokenizer(encoding)
-    weights = new_weights(torch.Generator().manual_seed(seed))
+    tokenizer, weights = Tokenizer(encoding), new_weights(torch.Generator().manual_seed(seed))
+    total = sum(phase.steps for phase in phases)
     print(f"tokenizer: {encoding.n_vocab} tokens, {time.time() - began:.0f} s; model: "
-          f"{sum(w.numel() for w in weights.values()):,} parameters; {steps} steps of {STEP_TOKENS} tokens")
-    for w in weights.values():
-        w.requires_grad_()
+          f"{sum(w.numel() for w in weights.values()):,} parameters; {total} steps of {STEP_TOKENS} tokens")
+    began, done, average = time.time(), 0, None
+    for phase in phases:
+        for loss in descend(weights, phase, rng, tokenizer, ThreadPoolExecutor(threads)):
+            done += 1
+            average = loss if average is None else 0.95 * average + 0.05 * loss
+            if done % 20 == 0 or done == total:
+                seconds = time.time() - began
+                speed, left = done * STEP_TOKENS / seconds, seconds / done * (total - done) / 60
+                print(f"step {done:5d}/{total}  loss {average:.4f}  {speed:6.0f} tokens/s  "
+                      f"{seconds / 60:5.1f} min, {left:5.1f} left", flush=True)
+            if done % 200 == 0 or done == total:
+                save_model(weights, done, average, seed, folder)
+        weights, rng = as_read(weights), random.Random(f"{done} {seed}")
+
+
+def descend(weights: dict[str, Tensor], phase: Phase, rng: random.Random, tokenizer: Tokenizer,
+            pool: ThreadPoolExecutor):
+    """Takes the steps of a phase, and yields the loss before each."""
+    for name, w in weights.items():
+        weights[name] = w.detach().requires_grad_()
     inner = [w for name, w in weights.items() if name.startswith("transformer.h.") and "gate" not in name]
     muon = Muon(inner)
     adam = torch.optim.AdamW([
@@ -3533,27 +4011,18 @@ def train(seed: int, steps: int, folder: Path, threads: int) -> None:
          "lr": SCALAR_RATE},
     ], betas=(0.8, 0.95), eps=1e-10, weight_decay=0.0)
     rates = [group["lr"] for group in adam.param_groups]
-    average, began = None, time.time()
-    for step in range(1, steps + 1):
-        share = min(1.0, step / 80, 1.6 * (steps - step + 1) / steps)  # of the full rates: up, level, down
+    for step in range(1, phase.steps + 1):
         length, parts = rng.choice(LENGTHS), STEP_TOKENS // MICRO_TOKENS
-        batches = [rows(rng, tokenizer, length, MICRO_TOKENS // length) for _ in range(parts)]
+        batches = [rows(rng, tokenizer, length, MICRO_TOKENS // length, phase.skills) for _ in range(parts)]
         results = list(pool.map(lambda batch: gradients(weights, *batch), batches))
-        loss = sum(part for part, _ in results) / parts
         for w, *of_parts in zip(weights.values(), *(grads for _, grads in results)):
             w.grad = sum(of_parts) / parts
-        muon.step(MATRIX_RATE * share)
+        share = phase.share(step)
+        muon.step(MATRIX_RATE * share, pool)
         for group, rate in zip(adam.param_groups, rates):
             group["lr"] = rate * share
         adam.step()
-        average = loss if average is None else 0.95 * average + 0.05 * loss
-        if step % 20 == 0 or step == steps:
-            seconds = time.time() - began
-            speed, left = step * STEP_TOKENS / seconds, seconds / step * (steps - step) / 60
-            print(f"step {step:5d}/{steps}  loss {average:.4f}  {speed:6.0f} tokens/s  "
-                  f"{seconds / 60:5.1f} min, {left:5.1f} left", flush=True)
-        if step % 200 == 0 or step == steps:
-            save_model(weights, step, average, seed, folder)
+        yield sum(part for part, _ in results) / parts
 
 
 def tag_folder(folder: Path) -> Path:
@@ -3590,7 +4059,7 @@ def save_model(weights: dict[str, Tensor], step: int, loss: float, seed: int, fo
 # ------------------------------------------------------------------------------------------------------------
 # Evaluation
 
-CASES = 100  # of each skill
+CASES = 300  # of each skill
 GREEDY, DEFAULT = dict(temperature=0.0, top_k=0), dict(temperature=0.8, top_k=50)
 EVALUATED = [skill for skill, _ in SKILLS]
 
@@ -3702,7 +4171,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--show", type=int, default=0, metavar="N", help="only print N conversations")
     parser.add_argument("--wrong", type=int, default=0, metavar="N", help="show N wrong answers a skill")
     parser.add_argument("--cases", type=int, default=CASES, help="questions of each skill in the evaluation")
-    parser.add_argument("--steps", type=int, default=STEPS, help="training steps")
+    parser.add_argument("--steps", type=int, metavar="N", help="only N steps of each phase, to try it out")
     parser.add_argument("--seed", type=int, default=1, help="of data, weights and sampling")
     parser.add_argument("--folder", type=Path, default=HERE, help="where the model is written and read")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads for training")
@@ -3718,7 +4187,8 @@ def main(argv: list[str]) -> None:
             print("\n".join(f"> {turn.question}\n{turn.reply}" for turn in turns), "\n")
         return
     if not args.eval:
-        train(args.seed, args.steps, args.folder, args.threads)
+        phases = [replace(phase, steps=min(phase.steps, args.steps or phase.steps)) for phase in PHASES]
+        train(args.seed, phases, args.folder, args.threads)
     evaluate(args.folder, args.cases, args.wrong)
 
 
