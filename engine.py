@@ -672,7 +672,7 @@ class Engine:
             best, wide = (kernels(dtype, model.config.n_embd) for dtype in (model.dtype, torch.float32))
             self.mode = "packed matrices" if best.rows else "plain matrices"
             if best.seconds > 1.2 * wide.seconds:
-                self.mode += f", but this CPU has no fast {model.dtype}: -d float32 is faster here"
+                self.mode += "; -d float32 is faster here"
         if ahead or ahead is None and model.device.type == "cuda":
             try:
                 self.ahead = Ahead(model, self.cache, self.rng)
