@@ -4285,10 +4285,15 @@ def test_honest_clients_lose_nothing_among_hostile_ones(base):
     write_pair(base / "chatsft_checkpoints" / "d4", meta=change(sequence_len=256))
     questions = [body(text, temperature=0, max_tokens=20) for text in ("Hello", "What is this?", "Hello, who are you?")]
     with started(HERE / "chat_web.py", "-d", "float32") as (process, port, _):
+        log = []
+        reader = threading.Thread(target=lambda: log.extend(process.stderr))  # a full pipe would halt the server
+        reader.start()
         counted = soak(port, process.pid, 10, questions)
         assert counted["honest replies"] > 5 and counted["attacks"] > 5
         process.send_signal(signal.SIGTERM)
-        assert "Traceback" not in process.communicate(timeout=30)[1]
+        assert process.wait(30) == 0
+        reader.join()
+        assert "Traceback" not in "".join(log)
 
 
 # ------------------------------------------------------------------------------------------------------------
