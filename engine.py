@@ -64,10 +64,14 @@ EPSILON = 2**-23  # of float32, which is what nanochat's RMSNorm has
 
 def norm(x: Tensor) -> Tensor:
     """RMSNorm without weights over the last axis (Zhang and Sennrich 2019, equation 4)."""
-    if x.device.type == "cpu" and x.size(1) == 1:
-        # There it is six operations, and LayerNorm one: of x beside -x the variance is the mean square of x.
-        return F.layer_norm(torch.cat((x, -x), dim=-1), (2 * x.size(-1),), eps=EPSILON)[..., : x.size(-1)]
-    return F.rms_norm(x, x.shape[-1:], eps=EPSILON)
+    C = x.size(-1)
+    if x.device.type != "cpu" or x.requires_grad:
+        return F.rms_norm(x, (C,), eps=EPSILON)  # which on a CPU takes up to ten times as long as what follows
+    if x.numel() == C:
+        return x * (float(torch.linalg.vector_norm(x, dtype=torch.float32)) ** 2 / C + EPSILON) ** -0.5
+    wide = x.float()
+    length = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
+    return (wide * (length * length / C + EPSILON).rsqrt()).to(x.dtype)
 
 
 def rotary_tables(config: Config, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -89,75 +93,101 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.addcmul(x * cos, x.roll(x.size(-1) // 2, dims=-1), sin)  # u cos + w sin, w cos - u sin
 
 
-def linear(x: Tensor, weight: Tensor) -> Tensor:
-    """F.linear, also for what `pack` returns, in the way that this CPU does it soonest."""
-    if x.device.type != "cpu":
-        return F.linear(x, weight)
-    best = kernels(x.dtype, x.size(-1))
-    if best.widens and x.numel() >= MANY * x.size(-1):
-        return widened(x, weight)
-    return product(x, weight, best.rows)
+SPARSE = 2**20  # bytes of a matrix, below which it is read sooner than zeros are found
+USED = 0.4  # of its rows: a larger share is not read sooner, here and there, than all of them in a row
+MANY = 128  # rows, from which on each part of a cut matrix is multiplied by itself
+WIDEST_PART = {torch.float32: 384, torch.bfloat16: 128}  # columns; as read soonest where it was measured
 
 
-MANY = 128  # rows, from which on it may pay to turn a matrix into float32 first
+def linear(x: Tensor, weight: Tensor, sparse: bool = False, widens: bool = False) -> Tensor:
+    """x (..., C) times a matrix (N, C), or what `cut` made of one: (..., N).
+
+    `sparse` says that x has many zeros; `widens`, that many rows are multiplied in float32, whatever the dtype.
+    """
+    shape, rows = x.shape[:-1], x.numel() // x.size(-1)
+    if weight.dim() == 3 and rows < MANY:
+        if rows == 1:
+            return gather(x.view(-1), weight, sparse).view(*shape, -1)
+        return torch.matmul(x.reshape(rows, -1), weight).transpose(0, 1).reshape(*shape, -1)
+    wide = x.float() if widens and rows >= MANY else x
+    if weight.dim() == 2:
+        return F.linear(wide, weight.to(wide.dtype)).to(x.dtype)
+    wide = wide.reshape(rows, -1)
+    y = wide.new_empty(rows, weight.size(0), weight.size(2))  # (rows, parts, width)
+    for part, matrix in zip(y.unbind(1), weight):
+        torch.mm(wide, matrix.to(wide.dtype), out=part)
+    return y.view(*shape, -1).to(x.dtype)
 
 
-def widened(x: Tensor, weight: Tensor) -> Tensor:
-    return F.linear(x.float(), weight.to_dense(torch.float32)).to(x.dtype)
+def cut(weight: Tensor) -> Tensor:
+    """A matrix (N, C) cut into parts of some rows, each of them turned: (parts, C, width).
+
+    Parts are as wide as the registers of a CPU, and enough for all threads; where N has no such divisor the matrix
+    stays whole.
+    """
+    N, C = weight.shape
+    widest = max(32, min(WIDEST_PART[weight.dtype], N // torch.get_num_threads()))
+    width = max(n for n in range(1, widest + 1) if N % n == 0)
+    return weight if width < 16 else weight.view(-1, width, C).transpose(1, 2).contiguous()
 
 
-def product(x: Tensor, weight: Tensor, rows: int) -> Tensor:
-    """x times a matrix; if the matrix is packed, and x one row, with so many equal rows in its place."""
-    if weight.layout is torch.strided:
-        return F.linear(x, weight)
-    one = x.dim() > 1 and x.numel() == x.size(-1)
-    many = x.expand(*x.shape[:-2], rows, -1) if one else x
-    y = torch.ops.mkldnn._linear_pointwise(many, weight, None, "none", [], "")
-    return y[..., :1, :] if one else y
+def gather(x: Tensor, parts: Tensor, sparse: bool) -> Tensor:
+    """One row x (C,) times a cut matrix (parts, C, width): (parts, width).
+
+    That is a sum of a table's rows, each as often as x says, as in a bag of embeddings; and for those torch has what
+    it has not for products: a kernel that fetches ahead, and reads at the speed of the memory. It reads nothing where
+    x is zero, if `sparse` says that this is worth looking for.
+    """
+    J, C, width = parts.shape
+    rows, bags = places(J, C)
+    if sparse and parts.nbytes >= SPARSE and int((nonzero := x != 0).sum()) < USED * C:
+        used = nonzero.nonzero().view(-1)
+        x, rows, bags = x.index_select(0, used), rows.index_select(1, used), bags * len(used) // C
+    amounts = x.expand(J, -1).reshape(-1)
+    return torch.embedding_bag(parts.view(-1, width), rows.view(-1), bags, False, 0, False, amounts)[0]
 
 
-def pack(weight: Tensor) -> Tensor:
-    """A matrix in the layout that its device multiplies soonest, instead of its own."""
-    if weight.device.type != "cpu" or weight.requires_grad or not kernels(weight.dtype, weight.size(1)).rows:
-        return weight
-    return packed(weight)
-
-
-def packed(weight: Tensor) -> Tensor:
-    return torch.ops.mkldnn._reorder_linear_weight(weight, 8)  # for 8 rows: as good for one, and for hundreds
+@lru_cache
+def places(J: int, C: int) -> tuple[Tensor, Tensor]:
+    """The rows of J parts, (J, C), and where each part begins, (J,)."""
+    return torch.arange(J * C, dtype=torch.int32).view(J, C), torch.arange(0, J * C, C, dtype=torch.int32)
 
 
 @dataclass(frozen=True)
 class Kernels:
-    """How this CPU multiplies by matrices of one dtype soonest."""
+    """How this CPU multiplies by a model's matrices soonest."""
 
-    rows: int  # in place of one, by a packed matrix; 0 is by a plain one
-    widens: bool  # whether it turns the matrix into float32 for many rows
-    seconds: float  # that one row took when it was tried out
+    cuts: bool = False  # one row, by a cut matrix
+    widens: bool = False  # many rows, in float32
+    lags: bool = False  # float32 would be faster for one row
 
 
-@lru_cache
-def kernels(dtype: torch.dtype, columns: int) -> Kernels:
-    """Tries them out on a matrix (1024, columns): CPUs differ by a third for one row, and by half for many."""
-    plain = torch.ones(1024, columns, dtype=dtype)
-    held = {0: plain}
-    try:
-        product(plain, packed(plain), 1)
-        held |= dict.fromkeys((1, 4), packed(plain))
-    except (RuntimeError, AttributeError):  # no bfloat16 arithmetic, or a build of torch without oneDNN
-        pass
-    row, rows = plain[:1], plain[: 4 * MANY]
-    one = shortest({n: partial(product, row, weight, n) for n, weight in held.items()}, times=9)
-    best = min(one, key=one.get)
-    if dtype == torch.float32:
-        return Kernels(best, False, one[best])
-    ways = {False: partial(product, rows, held[best], best), True: partial(widened, rows, held[best])}
-    many = shortest(ways, times=2)
-    return Kernels(best, many[True] < many[False], one[best])
+TRIED = 2**25  # bytes of matrices: more than most caches hold
 
 
 @torch.inference_mode()
-def shortest(ways: dict[int, Callable[[], object]], times: int) -> dict[int, float]:
+def try_out(matrices: list[Tensor]) -> Kernels:
+    """Times the ways on some of a model's matrices, all (N, C): CPUs differ by a factor of two."""
+    few = matrices[: -(-TRIED // matrices[0].nbytes)]
+    row, rows = (few[0].new_ones(count, few[0].size(1)) for count in (1, 4 * MANY))
+
+    def one(held: list[Tensor]) -> Callable[[], object]:
+        return lambda: [linear(row.to(weight.dtype), weight) for weight in held]
+
+    ways = {"plain": few, "cut": [cut(weight) for weight in few]}
+    if row.dtype != torch.float32:
+        ways |= {"wide " + name: [weight.float() for weight in held] for name, held in ways.items()}
+    spent = shortest({name: one(held) for name, held in ways.items()}, times=5)
+    cuts = spent["cut"] < spent["plain"]
+    if row.dtype == torch.float32:
+        return Kernels(cuts)
+    weight = ways["cut" if cuts else "plain"][0]
+    many = shortest({wide: partial(linear, rows, weight, widens=wide) for wide in (False, True)}, times=2)
+    lags = min(spent["plain"], spent["cut"]) > 1.2 * min(spent["wide plain"], spent["wide cut"])
+    return Kernels(cuts, many[True] < many[False], lags)
+
+
+def shortest(ways: dict, times: int) -> dict:
     """The shortest time, in seconds, of each way; they take turns."""
     device = torch.device("cpu")
     rounds = [{way: seconds(work, device, 1) for way, work in ways.items()} for _ in range(times)]
@@ -165,8 +195,7 @@ def shortest(ways: dict[int, Callable[[], object]], times: int) -> dict[int, flo
 
 
 def bytes_of(weights: Iterable[Tensor]) -> int:
-    """Their size in memory. torch's own nbytes wants a storage, which packed matrices have not."""
-    return sum(weight.numel() * weight.element_size() for weight in weights)
+    return sum(weight.nbytes for weight in weights)
 
 
 def reach(T: int, S: int, window: int | None, device: torch.device) -> tuple[int, dict]:
@@ -209,8 +238,9 @@ class KVCache:
         """Where the next T tokens stand: (T,) int64."""
         return torch.arange(self.length, self.length + T, device=self.keys.device)
 
-    def reach(self, T: int, window: int | None) -> tuple[int, dict]:
-        return reach(T, self.length + T, window, self.keys.device)
+    def reach(self, T: int, last: int, window: int | None) -> tuple[int, dict]:
+        """`reach` for the last queries of the next T."""
+        return reach(last, self.length + T, window, self.keys.device)
 
     def append(self, layer: int, k: Tensor, v: Tensor, oldest: int) -> tuple[Tensor, Tensor]:
         """Stores k and v, each (1, K, T, D), behind `length`; returns those from `oldest` on, each (1, K, S, D)."""
@@ -240,7 +270,7 @@ class FixedStep:
     def positions(self, T: int) -> Tensor:
         return self.position
 
-    def reach(self, T: int, window: int | None) -> tuple[int, dict]:
+    def reach(self, T: int, last: int, window: int | None) -> tuple[int, dict]:
         oldest = 0 if window is None else max(0, self.end - self.stride - window)
         oldest = oldest // 64 * 64  # kernels want their masks aligned
         return oldest, {"attn_mask": visible(self.position, oldest, self.end, window)}
@@ -256,11 +286,21 @@ class FixedStep:
         self.last.copy_(ids)
 
 
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention of one query, scaled already, (1, H, 1, D) over keys and values (1, K, S, D): (1, H, 1, D).
+
+    On a CPU products and sums read many keys sooner than torch's own attention does.
+    """
+    k, v = k.transpose(0, 1), v.transpose(0, 1)  # (K, 1, S, D): one for all queries that share it
+    weights = (q.view(k.size(0), -1, 1, q.size(3)) * k).sum(-1).softmax(-1)  # (K, H / K, S)
+    return (weights.unsqueeze(-1) * v).sum(-2).view(q.shape)
+
+
 class GPT:
     """nanochat's transformer. Weights go by nanochat's names; what an era did not have yet is not there.
 
-    The dict is taken over, and changed: q, k and v become one matrix, and each matrix is packed, so that no layer
-    is held twice.
+    The dict is taken over, and changed: q, k and v become one matrix, and on a CPU that is faster then each matrix
+    is cut, so that no layer is held twice.
     """
 
     def __init__(self, config: Config, weights: dict[str, Tensor]):
@@ -269,14 +309,18 @@ class GPT:
         embedding = weights["transformer.wte.weight"]
         self.device, self.dtype = embedding.device, embedding.dtype
         self.cos, self.sin = rotary_tables(config, self.device, self.dtype)
-        for i in range(config.n_layer):
-            layer = f"transformer.h.{i}."
+        layers = [f"transformer.h.{i}." for i in range(config.n_layer)]
+        for layer in layers:
             qkv = [weights.pop(f"{layer}attn.c_{part}.weight") for part in "qkv"]
             weights[layer + "attn.c_qkv.weight"] = torch.cat(qkv)  # one product reads faster than three
             del qkv
-            for name in ("attn.c_qkv", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"):
-                weights[f"{layer}{name}.weight"] = pack(weights.pop(f"{layer}{name}.weight"))
-        weights["lm_head.weight"] = pack(weights.pop("lm_head.weight"))
+        self.kernels = Kernels()
+        if self.device.type == "cpu" and not embedding.requires_grad:
+            self.kernels = try_out([weights[layer + "mlp.c_fc.weight"] for layer in layers])
+        if self.kernels.cuts:
+            kinds = ("attn.c_qkv.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
+            for name in ["lm_head.weight", *(layer + kind for layer in layers for kind in kinds)]:
+                weights[name] = cut(weights.pop(name))
         names = [f"{name}_lambdas" for name in ("resid", "x0", "bigram") if f"{name}_lambdas" in weights]
         self.scales = list(zip(*(weights[name].unbind() for name in names)))  # by layers, two or three each
 
@@ -284,14 +328,16 @@ class GPT:
     def nbytes(self) -> int:
         return bytes_of(self.weights.values())
 
-    def hidden(self, ids: Tensor, cache: KVCache | FixedStep | None = None) -> Tensor:
-        """ids (B, T) int64 -> each position's final channels (B, T, C). With a cache, ids go on from there."""
+    def hidden(self, ids: Tensor, cache: KVCache | FixedStep | None = None, last: int = 0) -> Tensor:
+        """ids (B, T) int64 -> final channels (B, T, C), or (B, last, C). With a cache, ids go on from there."""
         w, c, T = self.weights, self.config, ids.size(1)
+        last = last or T
         positions = cache.positions(T) if cache else torch.arange(T, device=ids.device)
         before = torch.cat((cache.last if cache else ids[:, :1], ids[:, :-1]), dim=1)  # the token before each
         rotary = self.cos[positions], self.sin[positions]
-        spans = {window: cache.reach(T, window) if cache else reach(T, T, window, ids.device)
-                 for window in set(c.windows)}  # fmt: skip
+        rows = [T] * (c.n_layer - 1) + [last]  # what the last layer makes of the others nobody reads
+        spans = {(window, n): cache.reach(T, n, window) if cache else reach(n, T, window, ids.device)
+                 for window, n in set(zip(c.windows, rows))}  # fmt: skip
 
         x = norm(F.embedding(ids, w["transformer.wte.weight"]))  # (B, T, C)
         if "smear_gate.weight" in w:
@@ -301,40 +347,47 @@ class GPT:
         if "bigram_lambdas" in w:
             bigram = F.embedding(self.bigram_rows(ids, before, positions), w["bigram_embed.embed.weight"])
         x0 = x
-        for i, (window, scales) in enumerate(zip(c.windows, self.scales)):
+        for i, (window, n, scales) in enumerate(zip(c.windows, rows, self.scales)):
             x = scales[0] * x + scales[1] * x0
             if "bigram_lambdas" in w:
                 x = x + scales[2] * bigram
-            x = x + self.attention(i, norm(x), ids, rotary, spans[window], cache)
+            x = x[:, T - n :] + self.attention(i, norm(x), ids, rotary, n, spans[window, n], cache)
             x = x + self.mlp(i, norm(x))
             if i == c.n_layer // 2:
                 middle = x
         if "backout_lambda" in w:
-            x = x - w["backout_lambda"][0] * middle
+            x = x - w["backout_lambda"][0] * middle[:, -last:]
         if cache:
             cache.advance(ids)
         return norm(x)
 
     def attention(
-        self, i: int, a: Tensor, ids: Tensor, rotary: tuple, span: tuple, cache: KVCache | FixedStep | None
+        self, i: int, a: Tensor, ids: Tensor, rotary: tuple, n: int, span: tuple, cache: KVCache | FixedStep | None
     ) -> Tensor:
-        """Layer i's attention over its normalised input a (B, T, C) -> (B, T, C)."""
+        """Layer i's attention over its normalised input a (B, T, C), for the last n positions -> (B, n, C)."""
         w, c, layer = self.weights, self.config, f"transformer.h.{i}.attn."
-        heads = linear(a, w[layer + "c_qkv.weight"]).unflatten(-1, (-1, c.head_dim))  # (B, T, H + 2 K, D)
+        heads = self.product(a, layer + "c_qkv").unflatten(-1, (-1, c.head_dim))  # (B, T, H + 2 K, D)
         qk, v = heads.split((c.n_head + c.n_kv_head, c.n_kv_head), dim=2)
         if f"value_embeds.{i}.weight" in w:
             embedded = F.embedding(ids, w[f"value_embeds.{i}.weight"]).view_as(v)
             v = v + self.value_gain(i, a) * embedded
         qk, v = norm(rotate(qk, *rotary)).transpose(1, 2), v.transpose(1, 2)  # (B, heads, T, D)
         q, k = qk.split((c.n_head, c.n_kv_head), dim=1)
+        q = q[:, :, -n:]
         oldest, mask = span
         if cache:
             k, v = cache.append(i, k, v, oldest)  # (B, K, S, D)
-        y = F.scaled_dot_product_attention(
-            q.to(k.dtype), k, v, **mask,
-            scale=c.qk_scale**2 / math.sqrt(c.head_dim), enable_gqa=c.n_head != c.n_kv_head,
-        ).to(a.dtype)  # fmt: skip
-        return linear(y.transpose(1, 2).flatten(-2), w[layer + "c_proj.weight"])
+        scale = c.qk_scale**2 / math.sqrt(c.head_dim)
+        if q.device.type == "cpu" and q.numel() == c.n_embd and not mask:
+            y = attend(q.to(k.dtype) * scale, k, v)
+        else:
+            y = F.scaled_dot_product_attention(
+                q.to(k.dtype), k, v, **mask, scale=scale, enable_gqa=c.n_head != c.n_kv_head
+            )
+        return self.product(y.to(a.dtype).transpose(1, 2).flatten(-2), layer + "c_proj")
+
+    def product(self, x: Tensor, name: str, sparse: bool = False) -> Tensor:
+        return linear(x, self.weights[name + ".weight"], sparse, self.kernels.widens)
 
     def value_gain(self, i: int, a: Tensor) -> Tensor:
         """How much of layer i's value embedding is added: (B, T, K, 1), or one number before there were gates."""
@@ -345,8 +398,8 @@ class GPT:
 
     def mlp(self, i: int, a: Tensor) -> Tensor:
         layer = f"transformer.h.{i}.mlp."
-        wide = linear(a, self.weights[layer + "c_fc.weight"]).relu_().square()
-        return linear(wide, self.weights[layer + "c_proj.weight"])
+        wide = self.product(a, layer + "c_fc").relu_().square()
+        return self.product(wide, layer + "c_proj", sparse=True)
 
     def bigram_rows(self, ids: Tensor, before: Tensor, positions: Tensor) -> Tensor:
         """The row of the bigram table for each token (B, T), by a hash; the last row is the first token's."""
@@ -355,7 +408,7 @@ class GPT:
 
     def logits(self, x: Tensor) -> Tensor:
         """Final channels (..., C) -> float32 logits (..., V), softly capped (Gemma 2, section 2)."""
-        z = linear(x, self.weights["lm_head.weight"]).float()
+        z = self.product(x, "lm_head").float()
         return self.config.softcap * torch.tanh(z / self.config.softcap)
 
 
@@ -615,14 +668,14 @@ class Ahead:
 
 
 NGRAM = 3  # tokens that must have stood in the conversation before, for those after them to be drafted
-SHORTEST, LONGEST = 3, 15  # tokens of a draft
+SHORTEST, LONGEST = 7, 15  # tokens of a draft
 
 
 class Lookup:
     """Drafts what may follow from what followed the same three tokens earlier in the conversation.
 
-    Where reading the weights bounds a step, a forward pass over some more rows costs little, so that a draft may be
-    wrong now and then. After one that was wrong altogether the next has to wait, longer each time.
+    Where reading the weights bounds a step, one over eight rows takes less than twice as long as over one, so that a
+    draft may be wrong now and then. After one that was wrong altogether the next has to wait, longer each time.
     """
 
     def __init__(self, tokens: list[int]):
@@ -669,10 +722,8 @@ class Engine:
         self.ahead: Ahead | None = None
         self.mode = "eager"
         if model.device.type == "cpu":
-            best, wide = (kernels(dtype, model.config.n_embd) for dtype in (model.dtype, torch.float32))
-            self.mode = "packed matrices" if best.rows else "plain matrices"
-            if best.seconds > 1.2 * wide.seconds:
-                self.mode += "; -d float32 is faster here"
+            self.mode = "cut matrices" if model.kernels.cuts else "plain matrices"
+            self.mode += "; -d float32 is faster here" if model.kernels.lags else ""
         if ahead or ahead is None and model.device.type == "cuda":
             try:
                 self.ahead = Ahead(model, self.cache, self.rng)
@@ -767,9 +818,10 @@ class Engine:
             if start:
                 check()
             chunk = ids[start : start + CHUNK]
-            x = self.model.hidden(torch.tensor([chunk + draft], device=self.model.device), self.cache)
+            tokens = torch.tensor([chunk + draft], device=self.model.device)
+            x = self.model.hidden(tokens, self.cache, last=1 + len(draft))
             self.read += chunk
-        rows = self.model.logits(x[0, -1 - len(draft) :])
+        rows = self.model.logits(x[0])
         self.drafted = deque(zip(draft, rows[1:]))
         return rows[0]
 
@@ -886,6 +938,7 @@ def main() -> None:
     parser.add_argument("--depth", type=int, help="a random model of this depth instead of a checkpoint")
     own, rest = parser.parse_known_args()
     flags = chat_web.parse_args(rest)
+    chat_web.import_torch()  # for what it sets: nothing has been allocated yet
     device, dtype = chat_web.pick_devices(flags, torch)[0], getattr(torch, flags.dtype)
     started = time.perf_counter()
     if own.depth:

@@ -18,6 +18,7 @@ import dataclasses
 import hashlib
 import http.client
 import http.server
+import itertools
 import json
 import os
 import pickle
@@ -411,17 +412,17 @@ def test_bfloat16_stays_close_to_float32(golden):
     assert worst < 0.3  # logits reach 15; these random nets exaggerate what trained ones show
 
 
-def prefers(monkeypatch, rows, widens=False):
-    monkeypatch.setattr(engine, "kernels", lambda dtype, columns: engine.Kernels(rows, widens, 1.0))
+def prefers(monkeypatch, **kernels):
+    monkeypatch.setattr(engine, "try_out", lambda matrices: engine.Kernels(**kernels))
 
 
-@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="a build of torch without oneDNN")
-@pytest.mark.parametrize("rows", [0, 1, 4])
-def test_whatever_a_cpu_multiplies_soonest_no_golden_moves(golden, rows, monkeypatch):
-    prefers(monkeypatch, rows)
+@pytest.mark.parametrize("cuts, sparse", [(False, 0), (True, 0), (True, 10**9)])
+def test_whatever_a_cpu_multiplies_soonest_no_golden_moves(golden, cuts, sparse, monkeypatch):
+    prefers(monkeypatch, cuts=cuts)
+    monkeypatch.setattr(engine, "SPARSE", sparse)
     expected, logits, model = golden
     same_tables, gpt = rotary_of(model) == expected["rotary_tables"], roomy(model)
-    assert (gpt.weights["transformer.h.0.mlp.c_fc.weight"].layout is torch.strided) == (rows == 0)
+    assert gpt.weights["transformer.h.0.mlp.c_fc.weight"].dim() == (3 if cuts else 2)
     for prompt in expected["prompts"]:
         if same_tables and prompt["greedy_source"] == "engine" and f"{prompt['name']}.logits" in logits:
             want = torch.from_numpy(logits[f"{prompt['name']}.logits"])
@@ -430,28 +431,52 @@ def test_whatever_a_cpu_multiplies_soonest_no_golden_moves(golden, rows, monkeyp
             assert list(writer.generate(prompt["ids"], expected["n_new"])) == prompt["greedy"]
 
 
-@pytest.mark.parametrize("packs", [False, True])
-def test_many_rows_may_go_through_float32_and_few_do_not(golden, packs, monkeypatch):
-    expected, _, model = golden
-    rows = packs and engine.kernels(torch.bfloat16, 64).rows
-    calls, widened = [], engine.widened
-    monkeypatch.setattr(engine, "widened", lambda x, weight: calls.append(x.shape[-2]) or widened(x, weight))
-    exact = roomy(model)
-    prefers(monkeypatch, rows, widens=True)
-    rounded = roomy(model, torch.bfloat16)
-    for length in (engine.MANY, engine.MANY - 1):
-        ids = (expected["prompts"][0]["ids"] * length)[:length]
-        assert (last_logits(exact, ids) - last_logits(rounded, ids)).abs().max() < 0.3
-        assert set(calls) == {engine.MANY}
+@pytest.mark.parametrize("shape", [(768, 96), (320, 64), (1009, 8), (34, 8)])
+@pytest.mark.parametrize("dtype", [FLOAT32, torch.bfloat16])
+def test_a_cut_matrix_multiplies_as_the_whole_one(shape, dtype, monkeypatch):
+    monkeypatch.setattr(engine, "SPARSE", 0)
+    generator = torch.Generator().manual_seed(1)
+    weight = torch.randn(shape, generator=generator).to(dtype)
+    parts = engine.cut(weight)
+    assert parts.dim() == (2 if shape[0] == 1009 else 3)  # a prime cannot be cut
+    for rows in (1, 2, engine.MANY - 1, engine.MANY + 1):
+        x = torch.randn(1, rows, shape[1], generator=generator).relu().to(dtype)
+        want = torch.nn.functional.linear(x.float(), weight.float())
+        for held, sparse, widens in itertools.product((weight, parts), (False, True), (False, True)):
+            y = engine.linear(x, held, sparse, widens)
+            assert y.dtype == dtype and (y - want).abs().max() < (1e-4 if dtype == FLOAT32 else 0.02 * want.abs().max())
+    assert not engine.linear(torch.zeros(1, 1, shape[1], dtype=dtype), parts, sparse=True).any()
 
 
-def test_a_cpu_that_is_slow_in_bfloat16_is_told_so(monkeypatch):
-    for seconds, said in ((1.5, True), (1.1, False)):
-        monkeypatch.setattr(engine, "kernels", lambda dtype, columns, seconds=seconds:
-                            engine.Kernels(0, False, seconds if dtype == torch.bfloat16 else 1.0))  # fmt: skip
-        _, config, weights, _ = adapted("R2")
-        writer = engine.Engine(engine.GPT(config, {key: w.bfloat16() for key, w in weights.items()}), NoTools)
-        assert ("-d float32 is faster here" in writer.mode) == said
+@pytest.mark.parametrize("cuts", [False, True])
+def test_many_rows_may_go_through_float32_and_few_do_not(cuts, monkeypatch):
+    used = []
+    for owner, name in ((torch.nn.functional, "linear"), (torch, "mm"), (torch, "matmul")):
+        function = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda x, w, function=function, **more: used.append(x.dtype) or function(x, w, **more))
+    weight = torch.ones(64, 32, dtype=torch.bfloat16)
+    for rows, widens, dtype in ((engine.MANY, True, FLOAT32), (engine.MANY, False, torch.bfloat16), (engine.MANY - 1, True, torch.bfloat16)):
+        used.clear()
+        engine.linear(torch.ones(rows, 32, dtype=torch.bfloat16), engine.cut(weight) if cuts else weight, widens=widens)
+        assert set(used) == {dtype}
+
+
+def test_what_is_tried_out_is_what_was_faster(monkeypatch):
+    for fastest in ("plain", "cut", "wide plain"):
+        monkeypatch.setattr(engine, "shortest", lambda ways, times, fastest=fastest: dict.fromkeys(ways, 2.0) | {fastest: 1.0, True: 3.0})
+        chosen = engine.try_out([torch.ones(64, 32, dtype=torch.bfloat16)] * 2)
+        assert chosen == engine.Kernels(cuts=fastest == "cut", widens=False, lags=fastest == "wide plain")
+    monkeypatch.setattr(engine, "shortest", lambda ways, times: {way: 1.0 if way in ("cut", True) else 1.1 for way in ways})
+    assert engine.try_out([torch.ones(64, 32, dtype=torch.bfloat16)]) == engine.Kernels(cuts=True, widens=True)
+    assert engine.try_out([torch.ones(64, 32)]) == engine.Kernels(cuts=True)
+
+
+@pytest.mark.parametrize("lags", [False, True])
+def test_a_cpu_that_is_slow_in_bfloat16_is_told_so(lags, monkeypatch):
+    prefers(monkeypatch, lags=lags)
+    _, config, weights, _ = adapted("R2")
+    writer = engine.Engine(engine.GPT(config, {key: w.bfloat16() for key, w in weights.items()}), NoTools)
+    assert ("-d float32 is faster here" in writer.mode) == lags
 
 
 def test_tag_and_step_are_guessed_as_nanochat_does(tmp_path, monkeypatch):
@@ -607,9 +632,9 @@ class Forwards(engine.GPT):
 
     count = 0
 
-    def hidden(self, ids, cache=None):
+    def hidden(self, ids, cache=None, last=0):
         self.count += 1
-        return super().hidden(ids, cache)
+        return super().hidden(ids, cache, last)
 
 
 @pytest.mark.parametrize("era", ERA_NAMES)
@@ -648,7 +673,7 @@ def test_drafts_that_are_always_wrong_become_rare():
         tokens += [1, 2, 3, 4]
     assert sizes[0] == engine.SHORTEST and sum(map(bool, sizes)) < 15
     lookup = engine.Lookup(tokens)
-    assert [len(lookup.draft(1, wrong=0, room=room)) for room in (99, 99, 99, 99, 5, 0)] == [3, 6, 12, 15, 5, 0]
+    assert [len(lookup.draft(1, wrong=0, room=room)) for room in (99, 99, 99, 99, 5, 0)] == [7, 14, 15, 15, 5, 0]
     assert lookup.draft(1, wrong=0, room=9) == [2, 3, 4, 1, 2, 3, 4, 1, 2]
 
 
@@ -688,16 +713,16 @@ class CountingModel:
     """Ignores its input and picks script[n] after n tokens of reply have been read; counts what it computes."""
 
     device, dtype = torch.device("cpu"), FLOAT32
-    config = engine.Config(4096, 569, 1, 1, 2, (None,))
+    config, kernels = engine.Config(4096, 569, 1, 1, 2, (None,)), engine.Kernels()
 
     def __init__(self, script, prompt):
         self.script, self.prompt, self.calls = script, prompt, []
 
-    def hidden(self, ids, cache):
+    def hidden(self, ids, cache, last):
         self.calls.append(ids.shape[1])
         cache.advance(ids)
         self.length = cache.length
-        return torch.zeros(1, ids.shape[1], 2)
+        return torch.zeros(1, last, 2)
 
     def logits(self, x):
         steps = range(self.length - len(x) + 1 - len(self.prompt), self.length + 1 - len(self.prompt))
@@ -4031,7 +4056,7 @@ def test_a_cpu_without_bfloat16_answers_all_the_same(base, tmp_path):
     write_pair(base / "chatsft_checkpoints" / "d4")
     for dtype in ("bfloat16", "float32"):
         with started(HERE / "chat_web.py", "-d", dtype, cwd=tmp_path, ONEDNN_MAX_CPU_ISA="AVX2") as (_, port, lines):
-            assert re.search(r"decoding: (packed|plain) matrices\b", "\n".join(lines))
+            assert re.search(r"decoding: (cut|plain) matrices\b", "\n".join(lines))
             assert events(ask(port, body("Hello", max_tokens=5)))[-1] == {"done": True}
 
 
@@ -4528,7 +4553,7 @@ class PlainGPT(engine.GPT):
     def product(self, x, name):
         return torch.nn.functional.linear(x, self.weights[name].to(x.dtype))
 
-    def attention(self, i, a, ids, rotary, span, cache):
+    def attention(self, i, a, ids, rotary, n, span, cache):
         c, layer = self.config, f"transformer.h.{i}.attn."
         q, k, v = (self.product(a, f"{layer}c_{part}.weight").unflatten(-1, (-1, c.head_dim)) for part in "qkv")
         if f"value_embeds.{i}.weight" in self.weights:
@@ -4563,6 +4588,7 @@ class PlainGPT(engine.GPT):
 
 def measure_speed(depth: int, rounds=7, tokens=24) -> None:
     """Prints ratios: each round runs all programs one after the other, so that a busy machine slows them all."""
+    chat_web.import_torch()
     torch.set_num_threads(THREADS)
     torch.manual_seed(1)
     config, plain_weights = engine.random_weights(depth, torch.device("cpu"), FLOAT32, checkpoint)
@@ -4601,6 +4627,7 @@ def measure_drafts(depth: int, texts=5, tokens=64) -> None:
     sys.path.insert(0, str(HERE / "demo"))
     import train
 
+    chat_web.import_torch()
     torch.set_num_threads(THREADS)
     torch.manual_seed(1)
     demo, tokenizer, _ = train.load(HERE / "demo")
