@@ -79,6 +79,7 @@ WAIT_SECONDS = 50  # for a worker; proxies give up at 60
 REQUEST_SECONDS = 20  # for a request's head and body together
 SEND_SECONDS = 30  # a reply may wait for its reader this long, in all
 SHUTDOWN_SECONDS = 10  # running replies may still end
+LOOK_SECONDS = 0.001  # between two looks at whether the reader is still there: a token of most models takes longer
 RETRY_SECONDS = 5  # what Retry-After tells
 SAME_CONVERSATION = 32  # tokens in common; any two share the first few, and it is not worth a worker's memory
 
@@ -466,7 +467,13 @@ class ChatServer:
         Raises ReplyFailed with a sentence for the client.
         """
 
+        looked = -math.inf
+
         def check() -> None:
+            nonlocal looked
+            if time.monotonic() < looked + LOOK_SECONDS:
+                return
+            looked = time.monotonic()
             if hung_up(sock):
                 raise ClientGone
             if self.ended.is_set():

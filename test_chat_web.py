@@ -13,7 +13,9 @@ them those tests skip, except in CI. No test asserts a time; where one waits, it
 
 import argparse
 import base64
+import collections
 import contextlib
+import copy
 import dataclasses
 import hashlib
 import http.client
@@ -506,6 +508,54 @@ def test_cached_steps_equal_one_full_forward_at_every_position(era):
         cache = engine.KVCache(model.config, model.device, model.dtype)
         pieces = torch.cat([model.logits(model.hidden(part, cache))[0] for part in ids.split(cuts, dim=1)])
         assert (pieces - whole).abs().max() < 1e-4, cuts
+        cache.rewind(0)
+        ends = [model.logits(model.hidden(part, cache, last=1))[0, 0] for part in ids.split(cuts, dim=1)]
+        assert (torch.stack(ends) - whole[torch.tensor(cuts).cumsum(0) - 1]).abs().max() < 1e-4, cuts
+
+
+@torch.inference_mode()
+def test_a_prompt_costs_the_last_layer_one_position():
+    """Its keys and values are of all positions, and the rest of it only where a token follows."""
+    seen = collections.defaultdict(list)
+
+    class Watched(engine.GPT):
+        def mlp(self, i, a):
+            seen[i].append(a.shape[1])
+            return super().mlp(i, a)
+
+    _, config, weights, _ = adapted("R2")
+    list(engine.Engine(Watched(config, weights), NoTools, drafts=False).generate([1] * 20, 3))
+    last = max(seen)
+    assert seen[last] == [1, 1, 1] and all(seen[i] == [20, 1, 1] for i in range(last))
+
+
+@pytest.mark.parametrize("heads, shared", [(4, 4), (4, 2), (4, 1)])
+def test_one_query_attends_as_torch_has_it(heads, shared):
+    generator = torch.Generator().manual_seed(1)
+    q, k, v = (torch.randn(1, n, length, 8, generator=generator) for n, length in ((heads, 1), (shared, 33), (shared, 33)))
+    want = torch.nn.functional.scaled_dot_product_attention(q, k, v, scale=0.3, enable_gqa=True)
+    assert torch.allclose(engine.attend(q * 0.3, k, v), want, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 64), (1, 1, 3, 16), (1, 5, 64), (2, 5, 3, 16)])
+@pytest.mark.parametrize("dtype", [FLOAT32, torch.bfloat16])
+def test_norm_is_the_formula_whatever_the_shape(shape, dtype):
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(1)).to(dtype)
+    x[0, 0] *= 1e-4  # where the epsilon counts
+    want = (x.double() / (x.double().square().mean(-1, keepdim=True) + 2**-23).sqrt()).to(dtype)
+    assert engine.norm(x).dtype == dtype
+    assert torch.allclose(engine.norm(x), want, rtol=1e-2 if dtype == torch.bfloat16 else 1e-5, atol=1e-6)
+    assert torch.allclose(engine.norm(x.clone().requires_grad_()), want, rtol=1e-2 if dtype == torch.bfloat16 else 1e-5, atol=1e-6)
+
+
+def test_rows_that_are_not_used_are_not_read(monkeypatch):
+    """Whatever stands there, as long as most of what multiplies it is zero."""
+    monkeypatch.setattr(engine, "SPARSE", 0)
+    weight, x = torch.ones(64, 50), torch.zeros(1, 1, 50)
+    x[..., :10] = 1
+    weight[:, 10:] = torch.nan
+    assert (engine.linear(x, engine.cut(weight), sparse=True) == 10).all()
+    assert engine.linear(x, engine.cut(weight)).isnan().all()
 
 
 @torch.inference_mode()
@@ -1468,6 +1518,15 @@ def test_a_hang_up_while_waiting_leaves_the_line_and_touches_no_worker():
         until(lambda: not app.pool.waiting)
     app.pool.give_back(worker)
     assert app.pool.available == 1 and not scripted.asked
+
+
+@pytest.mark.parametrize("pause, looks", [(0, 1 + 20), (60, 1 + 1)])
+def test_the_reader_is_looked_at_after_every_token_unless_tokens_come_faster_than_that(pause, looks, monkeypatch):
+    seen = []
+    monkeypatch.setattr(chat_web, "LOOK_SECONDS", pause)
+    monkeypatch.setattr(chat_web, "hung_up", lambda sock: seen.append(sock) or False)
+    post(make_app(ScriptedEngine(*["x"] * 20, END)), body())
+    assert looks <= len(seen) <= looks + 1
 
 
 def test_hang_ups_are_seen_without_pollrdhup_too(monkeypatch):
@@ -4586,6 +4645,15 @@ class PlainGPT(engine.GPT):
             ids = torch.tensor([[token]])
 
 
+class TrainedGPT(engine.GPT):
+    """Of its MLPs' activations one in ten is not zero, as in trained models; of random ones it is every second."""
+
+    def mlp(self, i, a):
+        layer, spread = f"transformer.h.{i}.mlp.", 0.02 * self.config.n_embd**0.5
+        wide = (self.product(a, layer + "c_fc") - 1.28 * spread).relu_().square()
+        return self.product(wide, layer + "c_proj", sparse=True)
+
+
 def measure_speed(depth: int, rounds=7, tokens=24) -> None:
     """Prints ratios: each round runs all programs one after the other, so that a busy machine slows them all."""
     chat_web.import_torch()
@@ -4595,7 +4663,11 @@ def measure_speed(depth: int, rounds=7, tokens=24) -> None:
     programs = {}
     for dtype in (FLOAT32, torch.bfloat16):
         copies = {key: w.to(dtype if w.dim() > 1 else FLOAT32, copy=True) for key, w in plain_weights.items()}
-        programs[f"this engine, {dtype}"] = engine.Engine(engine.GPT(config, copies), NoTools, drafts=False)
+        model = engine.GPT(config, copies)
+        programs[f"this engine, {dtype}"] = engine.Engine(model, NoTools, drafts=False)
+        trained = copy.copy(model)
+        trained.__class__ = TrainedGPT
+        programs[f"this engine, nine zeros in ten, {dtype}"] = engine.Engine(trained, NoTools, drafts=False)
         programs[f"plain, {dtype}"] = PlainGPT(config, plain_weights, dtype)
     writing, reading = {name: [] for name in programs}, {name: [] for name in programs}
     bandwidths, rng = [], random.Random(1)

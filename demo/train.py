@@ -26,6 +26,7 @@ import zlib
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 
@@ -3684,13 +3685,123 @@ def refusing(rng: random.Random, chat: Chat, part: str) -> Turn:
     return Turn("honest refusals", question, reply, [r"tiny", r"can't|don't know|not understand"])
 
 
+# What people typed at the model after its second phase and it got wrong: for the last steps only
+
+
+SAYING = """
+the cat is [here|there|asleep|hungry]; i like [cake|tea|the rain|you|my bike]; good [night|morning]
+[moon|world|everyone]; [one|two|three] [two|three|four] [three|five|six]; what a [lovely|nice|long|strange]
+day; it is [late|cold|raining] [now|here|outside]; [we|you|they] [are|were] [friends|late|right|at home];
+see you [soon|later|tomorrow]; hello [world|there]; thank you [so much|very much]; [my|your|the]
+[name|house|number|dog|colour] is [big|red|old|new|nice]; [yes|no|ok|hello|thanks|please|sorry|goodbye];
+[how|who|where] are you; i [am|was] [happy|tired|hungry|ready]; [ha ha|la la la|tick tock|blah blah];
+[red|blue] [green|white] [and|or] [black|pink]; do not [run|worry|forget] [today|now|it]; [this|that] is [a
+test|not a joke|fun|it]; to be or not to be; just [ok|do it|checking]
+""".replace("\n", " ").split("; ")
+BOTH = Phrases("""
+    how much [is|are] {a} and {b}?; what [is|are] {a} and {b} together?; {a} and {b}
+    [is|makes|make|are|equals]?; {a} and {b} together; what do {a} and {b} make?; {a} and {b} added;
+    [put|take|add] {a} and {b} [together|up]
+    """)
+TIMES = {  # what becomes of a number: the expression, and how it is asked for
+    "{a}*2": Phrases("""
+        [what is |whats |]the double of {a}; double of {a}; [what is |]twice {a}; double {a}; {a} doubled;
+        what is double {a}?; two times {a}
+        """),
+    "{a}*3": Phrases("triple {a}; three times {a}; [what is |]the triple of {a}; {a} tripled; triple of {a}"),
+    "{a}/2": Phrases("[what is |]half of {a}; half {a}; [what is |]the half of {a}; {a} halved; halve {a}"),
+    "{a}*{a}": Phrases("{a} squared; the square of {a}; {a} times itself; square {a}; what is {a} squared?"),
+}
+TWO_FACTS = [
+    "i'm {name} and i'm a {job}", "i am {name}, a {job}", "my name is {name} and i work as a {job}",
+    "hi, {name} here, i live in {city}", "i'm {name} from {city}", "{name} from {city} here",
+    "i'm {name}, {age} years old", "i am a {job} in {city}",
+    "my name is {name} and my pet is called {pet}", "i am {age} and live in {city}",
+    "i'm {name} and i like the colour {colour}", "i am a {job} and my hobby is {hobby}",
+    "my age is {age}, my number is {number}", "the word is {word} and the number is {number}",
+    "call me {name}, my dog is called {pet}",
+]
+IT_IS = ["it's {x}", "its {x}", "it is {x}", "{x}", "{x}!", "that is {x}", "well, it's {x}", "ok, {x}",
+         "it would be {x}", "so: {x}"]
+HAVE = Phrases("i have {n} {x}; i own {n} {x}; i've got {n} {x}; there are {n} {x} at my place; we have {n} {x}")
+HOW_MANY = Phrases("""
+    how many {x} do i have?; how many {x} have i got?; how many {x} did i say i have?; number of my {x}?;
+    how many {x} do i own?
+    """)
+POST_TO = Phrases("""
+    [which|what] [url|address|path|endpoint] do i [post to|send a request to|call]?; where do i [post|send
+    my requests|send a message by curl]?; [url|endpoint|path] for [chatting|a reply|requests|posting]?; what
+    do i post to?; which path streams a reply?; where does my [script|program] post [to|its messages]?;
+    [url|address] for my [script|program|client]?
+    """)
+CAPITALS_TABLE = Phrases("""
+    <show> [me |]a table of [capitals|countries|some capitals|capital cities]; a table [of|with]
+    [capitals|countries]; capitals in a table; [write|make] [me |]a table [of|with] [the |]capitals; table
+    of [countries|capitals]; a [small |]capitals table
+    """)
+
+
+def finishing(rng: random.Random, chat: Chat, part: str) -> Turn:
+    """Any words to be repeated, two facts at once, facts that are owed, and a few odd sums and tables."""
+    if chat.topic[:1] == ("owed",):  # it had not been told, and now it is
+        key = chat.topic[1]
+        chat.memory[key] = value_of(rng, key, part)
+        reply = say(rng, ALL_MEMORY[key][1], x=chat.memory[key])
+        return Turn("being told", ask(rng, rng.choice(IT_IS), x=chat.memory[key]), reply, [])
+    kind = rng.random()
+    if kind < 0.20:
+        way, text = REPEAT.pick(rng, part), choose(rng, rng.choice(SAYING)).strip()
+        return Turn("repeating", ask(rng, way, x=text), text, [])
+    if kind < 0.40:  # any thing, most often one that is unlike what was told
+        key = rng.choice(list(ALL_MEMORY))
+        ways = any_thing(rng, RECALL_ANY, key), ALL_MEMORY[key][2].pick(rng, part)
+        turn = recalled(rng, chat, key, ask(rng, rng.choice(ways)))
+        if key not in chat.memory:
+            chat.topic = ("owed", key)
+        return turn
+    if kind < 0.60:
+        way = rng.choice(TWO_FACTS)
+        told = {key: value_of(rng, key, part) for key in re.findall(r"\{(\w+)\}", way)}
+        chat.memory |= told
+        reply = rng.choice(["Got it", "I will remember that", "Thank you"]) + f": {' and '.join(told.values())}."
+        return Turn("being told", ask(rng, way, **told), reply, [])
+    if kind < 0.68:
+        things, n = rng.choice(THINGS), str(rng.randint(2, 30))
+        if chat.topic[:1] == ("have",) and rng.random() < 0.8:
+            _, things, n = chat.topic
+            return Turn("recalling", ask(rng, HOW_MANY.pick(rng, part), x=things), f"You have {n} {things}.", [])
+        chat.topic = ("have", things, n)
+        reply = say(rng, "[Got it|OK|All right], you have {n} {x}.", n=n, x=things)
+        return Turn("being told", ask(rng, HAVE.pick(rng, part), n=n, x=things), reply, [])
+    if kind < 0.80:
+        a, b = rng.randint(1, rng.choice([20, 99, 999])), rng.randint(1, rng.choice([20, 99, 999]))
+        form = rng.choice(["{a}+{b}", *TIMES])
+        if is_held(fill(form, {"a": a, "b": b})):
+            return finishing(rng, chat, part)
+        words = {name: number_words(n) if rng.random() < 0.6 else n for name, n in (("a", a), ("b", b))}
+        question = ask(rng, (TIMES.get(form) or BOTH).pick(rng, part), **words)
+        return sum_turn(rng, chat, "sums in words", question, fill(form, {"a": a, "b": b}))
+    if kind < 0.88:
+        return arithmetic(rng, chat, part)
+    if kind < 0.92:
+        left, right, cells = TABLES["countries and capitals"]
+        lines = [f"| {left} | {right} |", "|---|---|", *(f"| {a} | {b} |" for a, b in cells.items())]
+        return Turn("lists and markdown", ask(rng, CAPITALS_TABLE.pick(rng, part)), "\n".join(lines), [])
+    if kind < 0.95:
+        return Turn("server", ask(rng, POST_TO.pick(rng, part)), SERVER["completions"][1], [])
+    return lists(rng, chat, part)
+
+
 # Skill and how often it is trained on
 SKILLS = [
     (small_talk, 11), (identity, 14), (server, 20), (arithmetic, 11), (sums_in_words, 9), (go_on, 5),
     (counting, 14), (spelling, 12), (repeating, 6), (remembering, 22), (facts, 9), (lists, 6), (emoji, 5),
     (refusing, 10),
 ]
-LAST_SKILLS = [*SKILLS, (drilling, 80), (emoji, 15), (sums_in_words, 8)]  # for the last steps of the training
+SECOND_SKILLS = [*SKILLS, (drilling, 80), (emoji, 15), (sums_in_words, 8)]
+LAST_SKILLS = [
+    *SKILLS, (drilling, 50), (finishing, 25), (identity, 8), (arithmetic, 8), (refusing, 5), (server, 5),
+]
 
 # ------------------------------------------------------------------------------------------------------------
 # Conversations
@@ -3854,7 +3965,9 @@ class Phase:
         return self.rates * min(1.0, step / self.warm_up, 1.6 * (self.steps - step + 1) / self.steps)
 
 
-PHASES = [Phase(4800, SKILLS, 1.0, 80), Phase(900, LAST_SKILLS, 0.3, 20)]
+PHASES = [
+    Phase(4800, SKILLS, 1.0, 80), Phase(900, SECOND_SKILLS, 0.3, 20), Phase(200, LAST_SKILLS, 0.15, 10),
+]
 
 
 def new_weights(generator: torch.Generator) -> dict[str, Tensor]:
@@ -3886,22 +3999,22 @@ def new_weights(generator: torch.Generator) -> dict[str, Tensor]:
 
 def as_stored(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """bfloat16 but for the handful of scalars: what is saved and evaluated."""
-    return {name: w if "lambda" in name else w.bfloat16() for name, w in weights.items()}
+    return {name: w.detach().clone() if "lambda" in name else w.detach().bfloat16()
+            for name, w in weights.items()}
 
 
 def as_read(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """float32 of what is stored, which is what is trained through: the gradient passes the rounding by.
+    """float32 of what is stored, which is what is trained through: its gradient passes the rounding by.
 
     Computing in bfloat16 was 1.5 times slower on a CPU that can, and many cannot.
     """
-    return {name: w + (stored.float() - w).detach()
-            for (name, w), stored in zip(weights.items(), as_stored(weights).values())}
+    return {name: stored.float().requires_grad_() for name, stored in as_stored(weights).items()}
 
 
 class Muon:
     """Momentum whose update is made nearly orthogonal (Jordan et al. 2024), for the matrices in the layers.
 
-    Matrices of one shape are updated together, as one batch.
+    Some matrices of one shape are updated together, as one batch.
     """
 
     STEPS = [(3.4445, -4.7750, 2.0315)] * 5  # of the Newton-Schulz iteration, coefficients from their article
@@ -3911,7 +4024,10 @@ class Muon:
         by_shape: dict[tuple, list[Tensor]] = {}
         for w in matrices:
             by_shape.setdefault(tuple(w.shape), []).append(w)
-        self.groups = [(group, torch.zeros(len(group), *shape)) for shape, group in by_shape.items()]
+        few = CONFIG.n_layer  # so that no thread has all of the work
+        groups = [group[i : i + few] for group in by_shape.values() for i in range(0, len(group), few)]
+        groups.sort(key=lambda group: -group[0].numel())
+        self.groups = [(group, torch.zeros(len(group), *group[0].shape)) for group in groups]
 
     def step(self, rate: float, pool: ThreadPoolExecutor) -> None:
         list(pool.map(lambda group: self.update(*group, rate), self.groups))
@@ -3955,7 +4071,7 @@ def rows(
 
 def loss_of(weights: dict[str, Tensor], ids: Tensor, targets: Tensor) -> Tensor:
     """Mean cross entropy over the tokens that the model itself has to write; the others cost no logits."""
-    model = GPT(CONFIG, as_read(weights))
+    model = GPT(CONFIG, dict(weights))
     learned = targets.flatten() >= 0
     x = model.hidden(ids).flatten(0, 1)[learned]
     return F.cross_entropy(model.logits(x), targets.flatten()[learned])
@@ -4011,10 +4127,18 @@ def descend(weights: dict[str, Tensor], phase: Phase, rng: random.Random, tokeni
          "lr": SCALAR_RATE},
     ], betas=(0.8, 0.95), eps=1e-10, weight_decay=0.0)
     rates = [group["lr"] for group in adam.param_groups]
+    parts = STEP_TOKENS // MICRO_TOKENS
+
+    def new_batches() -> list[tuple[Tensor, Tensor]]:
+        length = rng.choice(LENGTHS)
+        return [rows(rng, tokenizer, length, MICRO_TOKENS // length, phase.skills) for _ in range(parts)]
+
+    batches = new_batches()
     for step in range(1, phase.steps + 1):
-        length, parts = rng.choice(LENGTHS), STEP_TOKENS // MICRO_TOKENS
-        batches = [rows(rng, tokenizer, length, MICRO_TOKENS // length, phase.skills) for _ in range(parts)]
-        results = list(pool.map(lambda batch: gradients(weights, *batch), batches))
+        read = as_read(weights)
+        results = pool.map(partial(gradients, read), *zip(*batches))
+        batches = new_batches()  # for the next step, while the threads compute
+        results = list(results)
         for w, *of_parts in zip(weights.values(), *(grads for _, grads in results)):
             w.grad = sum(of_parts) / parts
         share = phase.share(step)
@@ -4039,8 +4163,7 @@ def save_model(weights: dict[str, Tensor], step: int, loss: float, seed: int, fo
     target = tag_folder(folder)
     target.mkdir(parents=True, exist_ok=True)
     earlier = [path for path in target.iterdir() if re.fullmatch(r"(model|meta)_\d+\.(pt|json)", path.name)]
-    torch.save({name: w.detach().clone() for name, w in as_stored(weights).items()},
-               target / f"model_{step:06d}.pt")
+    torch.save(as_stored(weights), target / f"model_{step:06d}.pt")
     c = CONFIG
     meta = {
         "step": step, "val_bpb": None,
