@@ -122,8 +122,7 @@ def linear(x: Tensor, weight: Tensor, sparse: bool = False, widens: bool = False
 def cut(weight: Tensor) -> Tensor:
     """A matrix (N, C) cut into parts of some rows, each of them turned: (parts, C, width).
 
-    Parts are as wide as the registers of a CPU, and enough for all threads; where N has no such divisor the matrix
-    stays whole.
+    Every thread gets a part, at least. Where N has no divisor that makes fair ones the matrix stays whole.
     """
     N, C = weight.shape
     widest = max(32, min(WIDEST_PART[weight.dtype], N // torch.get_num_threads()))
@@ -142,7 +141,7 @@ def gather(x: Tensor, parts: Tensor, sparse: bool) -> Tensor:
     rows, bags = places(J, C)
     if sparse and parts.nbytes >= SPARSE and int((nonzero := x != 0).sum()) < USED * C:
         used = nonzero.nonzero().view(-1)
-        x, rows, bags = x.index_select(0, used), rows.index_select(1, used), bags * len(used) // C
+        x, rows, bags = x.index_select(0, used), rows.index_select(1, used), bags // C * len(used)
     amounts = x.expand(J, -1).reshape(-1)
     return torch.embedding_bag(parts.view(-1, width), rows.view(-1), bags, False, 0, False, amounts)[0]
 
@@ -167,7 +166,7 @@ TRIED = 2**25  # bytes of matrices: more than most caches hold
 
 @torch.inference_mode()
 def try_out(matrices: list[Tensor]) -> Kernels:
-    """Times the ways on some of a model's matrices, all (N, C): CPUs differ by a factor of two."""
+    """Times the ways on some of a model's own matrices, all (N, C): which is soonest differs from CPU to CPU."""
     few = matrices[: -(-TRIED // matrices[0].nbytes)]
     row, rows = (few[0].new_ones(count, few[0].size(1)) for count in (1, 4 * MANY))
 
@@ -667,12 +666,12 @@ class Ahead:
             self.arrived[self.slot].record(torch.cuda.current_stream(self.model.device))
 
 
-NGRAM = 3  # tokens that must have stood in the conversation before, for those after them to be drafted
+NGRAM = 5  # tokens that must have stood in the conversation before, for those after them to be drafted
 SHORTEST, LONGEST = 7, 15  # tokens of a draft
 
 
 class Lookup:
-    """Drafts what may follow from what followed the same three tokens earlier in the conversation.
+    """Drafts what may follow from what followed the same five tokens earlier in the conversation.
 
     Where reading the weights bounds a step, one over eight rows takes less than twice as long as over one, so that a
     draft may be wrong now and then. After one that was wrong altogether the next has to wait, longer each time.
@@ -680,7 +679,7 @@ class Lookup:
 
     def __init__(self, tokens: list[int]):
         self.tokens = tokens  # of the conversation, to which others append
-        self.follower: dict[tuple, int] = {}  # three tokens -> where the next one stood, the last time
+        self.follower: dict[tuple, int] = {}  # five tokens -> where the next one stood, the last time
         self.indexed, self.size, self.drafted, self.pause, self.wait = 0, SHORTEST, 0, 1, 0
 
     def draft(self, newest: int, wrong: int, room: int) -> list[int]:

@@ -4674,7 +4674,7 @@ def measure_speed(depth: int, rounds=7, tokens=24) -> None:
     for _ in range(rounds + 1):
         for name, program in programs.items():
             settings = {"temperature": 0.8, "top_k": 50} if name.startswith("this") else {}
-            for length, spent, count in ((1024, reading, 0), (256, writing, tokens)):
+            for length, spent, count in ((256, writing, tokens), (1024, reading, 0)):
                 reply = program.generate([rng.randrange(config.vocab_size) for _ in range(length)], count + 1, **settings)
                 began = time.perf_counter()
                 next(reply)
