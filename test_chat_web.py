@@ -694,7 +694,7 @@ def test_drafts_change_no_token_and_save_passes(era):
     model, rng = Forwards(dataclasses.replace(config, sequence_len=200), weights), random.Random(era)
     drafting, plain = (engine.Engine(model, NoTools, drafts=drafts) for drafts in (True, False))
     saved, prompt = 0, [1]
-    for seed in range(10):
+    for seed in range(15):
         phrase = [rng.randrange(V) for _ in range(rng.randrange(3, 12))]
         prompt = rng.choice([prompt + phrase * 3, list(drafting.read) + phrase, phrase * 5])[:190]
         settings = (60, rng.choice([0.0, 0.0, 0.05, 0.3, 1.0]), 0, seed)
