@@ -4066,6 +4066,13 @@ def test_loading_takes_no_more_memory_than_the_file_and_a_little(base, dtype):
     assert float(done.stdout) < 1.3
 
 
+@pytest.mark.parametrize("chosen, used", [(None, "1"), ("0", "0")])
+def test_torch_is_asked_for_huge_pages_unless_the_operator_says_otherwise(chosen, used):
+    code = "import os, chat_web; chat_web.import_torch(); print(os.environ['THP_MEM_ALLOC_ENABLE'])"
+    env = {name: value for name, value in (os.environ | {"THP_MEM_ALLOC_ENABLE": chosen}).items() if value is not None}
+    assert subprocess.check_output([sys.executable, "-c", code], cwd=HERE, env=env, text=True).strip() == used
+
+
 def test_a_bad_host_ends_in_one_sentence():
     assert "256.0.0.1" in refusal(chat_web.listen, "256.0.0.1", 0)
 
