@@ -673,7 +673,7 @@ SHORTEST, LONGEST = 7, 15  # tokens of a draft
 class Lookup:
     """Drafts what may follow from what followed the same five tokens earlier in the conversation.
 
-    Where reading the weights bounds a step, one over eight rows takes less than twice as long as over one, so that a
+    Where reading the weights bounds a step, one over eight rows takes about twice as long as over one, so that a
     draft may be wrong now and then. After one that was wrong altogether the next has to wait, longer each time.
     """
 

@@ -4359,6 +4359,7 @@ def soak(port: int, pid: int, seconds: float, questions: list[dict], honest=3, h
         thread.join()
     until(lambda: json.loads(fetch(port, "/health"))["available_workers"] == json.loads(fetch(port, "/stats"))["total_workers"], 60)
     until(lambda: footprint(pid)["threads"] <= before["threads"] + 1, 60)  # the one that answered /health
+    until(lambda: footprint(pid)["descriptors"] <= before["descriptors"] + 2, 60)  # the last ones are being closed
     after = footprint(pid)
     assert not wrong, wrong[0]
     assert after["descriptors"] <= before["descriptors"] + 2 and after["MB"] <= before["MB"] + 100

@@ -3172,6 +3172,11 @@ def like_one_of(rng: random.Random, known: list[str]) -> str:
     return rng.choice(rng.choice([group for group in ALIKE if key in group]))
 
 
+def noted(rng: random.Random, values) -> str:
+    """The reply to several facts in one go."""
+    return rng.choice(["Got it", "I will remember that", "Thank you"]) + f": {' and '.join(values)}."
+
+
 def telling(rng: random.Random, chat: Chat, part: str) -> Turn:
     key = rng.choice(list(MEMORY))
     if part == "train":
@@ -3210,8 +3215,7 @@ def telling(rng: random.Random, chat: Chat, part: str) -> Turn:
             question += ask(rng, rng.choice(ways), x=second)
         else:
             question += ask(rng, MEMORY[other][0].train[0], x=second)
-        reply = rng.choice(["Got it", "I will remember that", "Thank you"]) + f": {value} and {second}."
-        return Turn("being told", question, reply, [re.escape(value.lower()), re.escape(second.lower())])
+        return Turn("being told", question, noted(rng, [value, second]), [re.escape(value.lower()), re.escape(second.lower())])
     return Turn("being told", question, reply, [re.escape(value.lower())])
 
 
@@ -3284,7 +3288,7 @@ def drilling(rng: random.Random, chat: Chat, part: str) -> Turn:
     questions, replies, values = zip(*told)
     reply = replies[0]
     if len(told) > 1:
-        reply = rng.choice(["Got it", "I will remember that", "Thank you"]) + f": {' and '.join(values)}."
+        reply = noted(rng, values)
     return Turn("being told", rng.choice([" and ", ", and ", ". ", ", "]).join(questions), reply,
                 [re.escape(value.lower()) for value in values])
 
@@ -3525,6 +3529,11 @@ CODE_BLOCKS = {
 }
 
 
+def table(topic: str) -> str:
+    left, right, cells = TABLES[topic]
+    return "\n".join([f"| {left} | {right} |", "|---|---|", *(f"| {a} | {b} |" for a, b in cells.items())])
+
+
 def lists_unnamed(rng: random.Random) -> Turn:
     """For training: a table of three colours, two bold words, a python code block."""
     kind, n = rng.random(), rng.randint(2, 4)
@@ -3569,9 +3578,8 @@ def lists(rng: random.Random, chat: Chat, part: str) -> Turn:
         thing, (language, code) = rng.choice(list(CODE.items()))
         question, reply = ask(rng, CODE_OF.pick(rng, part), x=thing), f"```{language}\n{code}\n```"
     elif kind < 0.76:
-        topic, (left, right, cells) = rng.choice(list(TABLES.items()))
-        lines = [f"| {left} | {right} |", "|---|---|", *(f"| {a} | {b} |" for a, b in cells.items())]
-        question, reply = ask(rng, TABLE_OF.pick(rng, part), x=topic), "\n".join(lines)
+        topic = rng.choice(list(TABLES))
+        question, reply = ask(rng, TABLE_OF.pick(rng, part), x=topic), table(topic)
     elif kind < 0.94:
         form, phrases = STYLE[rng.choice(list(STYLE))]
         word = any_word(rng, part)
@@ -3763,7 +3771,7 @@ def finishing(rng: random.Random, chat: Chat, part: str) -> Turn:
         way = rng.choice(TWO_FACTS)
         told = {key: value_of(rng, key, part) for key in re.findall(r"\{(\w+)\}", way)}
         chat.memory |= told
-        reply = rng.choice(["Got it", "I will remember that", "Thank you"]) + f": {' and '.join(told.values())}."
+        reply = noted(rng, told.values())
         return Turn("being told", ask(rng, way, **told), reply, [])
     if kind < 0.68:
         things, n = rng.choice(THINGS), str(rng.randint(2, 30))
@@ -3784,9 +3792,8 @@ def finishing(rng: random.Random, chat: Chat, part: str) -> Turn:
     if kind < 0.88:
         return arithmetic(rng, chat, part)
     if kind < 0.92:
-        left, right, cells = TABLES["countries and capitals"]
-        lines = [f"| {left} | {right} |", "|---|---|", *(f"| {a} | {b} |" for a, b in cells.items())]
-        return Turn("lists and markdown", ask(rng, CAPITALS_TABLE.pick(rng, part)), "\n".join(lines), [])
+        question = ask(rng, CAPITALS_TABLE.pick(rng, part))
+        return Turn("lists and markdown", question, table("countries and capitals"), [])
     if kind < 0.95:
         return Turn("server", ask(rng, POST_TO.pick(rng, part)), SERVER["completions"][1], [])
     return lists(rng, chat, part)
