@@ -58,6 +58,11 @@ class Config:
     def head_dim(self) -> int:
         return self.n_embd // self.n_head
 
+    @property
+    def scale(self) -> float:
+        """Of the products of queries and keys."""
+        return self.qk_scale**2 / math.sqrt(self.head_dim)
+
 
 EPSILON = 2**-23  # of float32, which is what nanochat's RMSNorm has
 
@@ -65,13 +70,13 @@ EPSILON = 2**-23  # of float32, which is what nanochat's RMSNorm has
 def norm(x: Tensor) -> Tensor:
     """RMSNorm without weights over the last axis (Zhang and Sennrich 2019, equation 4)."""
     C = x.size(-1)
-    if x.device.type != "cpu" or x.requires_grad:
+    if x.device.type != "cpu":
         return F.rms_norm(x, (C,), eps=EPSILON)  # which on a CPU takes up to ten times as long as what follows
-    if x.numel() == C:
+    if x.numel() == C and not x.requires_grad:
         return x * (float(torch.linalg.vector_norm(x, dtype=torch.float32)) ** 2 / C + EPSILON) ** -0.5
     wide = x.float()
-    length = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
-    return (wide * (length * length / C + EPSILON).rsqrt()).to(x.dtype)
+    mean = torch.linalg.vecdot(wide, wide).unsqueeze(-1) / C
+    return (wide * (mean + EPSILON).rsqrt()).to(x.dtype)
 
 
 def rotary_tables(config: Config, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -285,7 +290,7 @@ class FixedStep:
         self.last.copy_(ids)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def attend_once(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Attention of one query, scaled already, (1, H, 1, D) over keys and values (1, K, S, D): (1, H, 1, D).
 
     On a CPU products and sums read many keys sooner than torch's own attention does.
@@ -376,14 +381,16 @@ class GPT:
         oldest, mask = span
         if cache:
             k, v = cache.append(i, k, v, oldest)  # (B, K, S, D)
-        scale = c.qk_scale**2 / math.sqrt(c.head_dim)
-        if q.device.type == "cpu" and q.numel() == c.n_embd and not mask:
-            y = attend(q.to(k.dtype) * scale, k, v)
-        else:
-            y = F.scaled_dot_product_attention(
-                q.to(k.dtype), k, v, **mask, scale=scale, enable_gqa=c.n_head != c.n_kv_head
-            )
+        y = self.attend(q.to(k.dtype), k, v, mask)
         return self.product(y.to(a.dtype).transpose(1, 2).flatten(-2), layer + "c_proj")
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: dict) -> Tensor:
+        """Attention of queries (B, H, T, D) over keys and values (B, K, S, D): (B, H, T, D)."""
+        c = self.config
+        if q.device.type == "cpu" and q.numel() == c.n_embd and not mask:
+            return attend_once(q * c.scale, k, v)
+        grouped = c.n_head != c.n_kv_head
+        return F.scaled_dot_product_attention(q, k, v, **mask, scale=c.scale, enable_gqa=grouped)
 
     def product(self, x: Tensor, name: str, sparse: bool = False) -> Tensor:
         return linear(x, self.weights[name + ".weight"], sparse, self.kernels.widens)

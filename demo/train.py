@@ -24,10 +24,11 @@ import sys
 import time
 import zlib
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import accumulate
+from multiprocessing import get_context
 from pathlib import Path
 
 import tiktoken
@@ -38,7 +39,7 @@ from torch import Tensor
 HERE = Path(__file__).resolve().parent
 if str(HERE.parent) not in sys.path:
     sys.path.append(str(HERE.parent))
-from engine import GPT, Config, Engine, calculate  # noqa: E402
+from engine import GPT, Config, Engine, calculate, shortest  # noqa: E402
 
 # ------------------------------------------------------------------------------------------------------------
 # Word lists
@@ -2650,10 +2651,66 @@ def server(rng: random.Random, chat: Chat, part: str) -> Turn:
         question = ask(rng, FLAG_GOAL.pick(rng, part).replace("{goal}", rng.choice(goals)), n=operand(rng))
     if chat.topic[:1] == ("flag",) and rng.random() < 0.3 and part == "train":
         question = ask(rng, "[and|what about|how about|and what about] {flag}?", flag=short or flag)
+    return about_flag(chat, question, flag, short, default, meaning, example)
+
+
+def about_flag(chat: Chat, question: str, flag: str, short: str, default: str, meaning: str, example: str) -> Turn:
     chat.topic = ("flag",)
     title = f"`{flag}` (short `{short}`)" if short else f"`{flag}`"
     reply = f"{title} {meaning}. The default is {default}. Example: `python chat_web.py {example}`"
     return Turn("server", question, reply, [re.escape(flag), word_of(default), re.escape(example.lower())])
+
+
+MORE_SERVER = from_table("server", {topic: (Phrases(more), *SERVER[topic][1:]) for topic, more in {
+    "temperature idea": """
+        [what is |whats |]the idea behind [temperature|a temperature|sampling|top-k]?; what is the
+        [thought|sense|point|purpose|concept] [of|behind] [temperature|a temperature|sampling|top-k|randomness]?;
+        the concept of temperature; idea of [sampling|top-k]; why is there a temperature [at all|]?
+        """,
+    "busy": """
+        what if [all workers are|no worker is|the workers are all|all of the workers are] [busy|free|taken|in
+        use|working]?; what happens when [every|each] worker is [taken|in use|occupied]?; [if|when] every worker
+        is [busy|taken], what [then|happens|now]?; every worker is busy, [what now|and now|and then]?; what if
+        [nothing|nobody|no gpu] is free?; [three|many|four] people [chat|chatting] together, [ok|possible]?
+        """,
+    "tag": """
+        which [one |]of [all my|my many|our|the many|my two] [models|checkpoints] [will be loaded|does it
+        load|is loaded|do you load|gets loaded|will it use|will start]?; why [does|did] the demo [model |][run|
+        start|answer|load][| here| now]?; why is the demo [model |][here|answering|started|on]?; why do i get the
+        demo [model|bot]?; which model of mine [will it|does it] load?
+        """,
+    "gpu": """
+        [can|does|will|would] [it|this|the server|that] [run|work|go] on [a|my|an old|my old|this]
+        [laptop|notebook|macbook|pc|small machine]?; can i [start|use] [it|the server] on [a|my] [laptop|pc]?;
+        laptop [possible|ok|enough]?
+        """,
+    "endpoints": """
+        [list|name|show|say|explain] [me |][the|all|all the] [routes|paths|urls|endpoints]; tell me [all routes|the
+        paths|all the urls|which routes there are|the endpoints]; the routes please; routes of the [api|server]
+        """,
+    "slash": """
+        [give|show] me [the|all|all the] commands; list [of |][the|all] commands; [a|the] list of [slash |chat
+        |page ]commands; commands list
+        """,
+    "completions": """
+        how [do|does] [the server|it|this] stream [its |][tokens|replies|words]?; how are [tokens|replies|words]
+        streamed [by|from|over] the api?; how api streams [text|replies|words]
+        """,
+    }.items()})
+UNCLEAR = Phrases("""
+    i [do not|don't|can't|cannot] [get|follow|see|grasp] {flag}; {flag} [is unclear|confuses me|is new to me|makes
+    no sense to me]; i am [lost|confused] [with|by|about] {flag}; what is the sense of {flag}?; i never understood
+    {flag}; help me understand {flag}; i do not understand {flag} [at all|yet|here]; i don't really understand
+    {flag}
+    """)
+
+
+def more_server(rng: random.Random, chat: Chat, part: str) -> Turn:
+    """What was answered wrongly most often."""
+    if rng.random() < 0.75:
+        return MORE_SERVER(rng, chat, part)
+    flag, short, *rest, _ = rng.choice(FLAGS)
+    return about_flag(chat, ask(rng, UNCLEAR.pick(rng, part), flag=rng.choice([flag, short or flag])), flag, short, *rest)
 
 
 # Arithmetic
@@ -2911,13 +2968,42 @@ def comparing(rng: random.Random, chat: Chat, part: str) -> Turn:
     return Turn("sums in words", question, reply, [rf"^{re.escape(more)} is bigger"])
 
 
-def go_on(rng: random.Random, chat: Chat, part: str) -> Turn:
+MORE_LATER = {form: Phrases(more) for form, more in {  # for the last phase of training
+    "{x}+{b}": """
+        [now |then |and |]add {b} [to it|more|again|to the result|to this]; [and |then |]plus {b} [more|again]; and
+        another {b}; {b} more; increase [it|that] by {b}; [and with|with] {b} added
+        """,
+    "{x}-{b}": """
+        [now |then |please |]subtract {b} [from it all|from the result|again|from this|more]; [then |and |]minus {b}
+        [again|now]; {b} less; take {b} [from it|off|away from it|from that]; [decrease|reduce|lower] [it|that] by
+        {b}; and take away {b}; less {b}
+        """,
+    "{x}*{b}": """
+        [now |then |please |]multiply [by|it with|this by|the result by] {b}; [then |and |]times {b} [again|now];
+        {b} times that; [it|that] times {b}
+        """,
+    "{x}/{b}": """
+        [now |then |please |]divide [it by|by|this by|the result by] {b}; [it|that] over {b}; [split|share]
+        [it|that] by {b}; and over {b}
+        """,
+    "{x}*2": """
+        [now |then |and |][twice it|double that|twice this|doubled|double the result|it doubled]; [two times|2
+        times] that; and twice
+        """,
+    "{x}/2": """
+        [now |then |and |][half it|halve that|half this|halved|half the result|a half of it|the half of that]; what
+        is half of [it|that]; and half
+        """,
+}.items()}
+
+
+def go_on(rng: random.Random, chat: Chat, part: str, ways: dict = LATER) -> Turn:
     """and times 3?"""
     if chat.topic[:1] != ("sum",) or len(chat.topic[1]) > 18:
         return arithmetic(rng, chat, "train")
     form = rng.choice(list(LATER))
     b, last = operand(rng, 1) % 1000 or 5, chat.topic[1]
-    question = ask(rng, LATER[form].pick(rng, part), b=b)
+    question = ask(rng, ways[form].pick(rng, part), b=b)
     if re.search(r"\d[-+]", last) and form[3] in "*/":
         last = f"({last})"
     return sum_turn(rng, chat, "follow-up sums", question, fill(form, {"x": last, "b": b}))
@@ -3017,7 +3103,7 @@ LETTER_NEXT = ["and {l}'s?", "and the letter {l}?", "and how many {l}'s?", "what
                "how about the letter {l}?"]
 
 
-def counting(rng: random.Random, chat: Chat, part: str) -> Turn:
+def counting(rng: random.Random, chat: Chat, part: str, ways: Phrases = COUNT) -> Turn:
     word = letters_of(rng, part)
     if rng.random() < (0.05 if part == "test" else 0.10):
         word += " " + letters_of(rng, part)
@@ -3030,7 +3116,7 @@ def counting(rng: random.Random, chat: Chat, part: str) -> Turn:
         n = len(word)
         reply = TOOL.format(f"'{spelled}'.count(' ')") + f"The word {word} has {n} letters."
         return Turn("letter counting", question, reply, [word_of(str(n))])
-    template = COUNT.pick(rng, part)
+    template = ways.pick(rng, part)
     if follow and rng.random() < 0.5:
         letter, template = chat.topic[1], rng.choice(COUNT_NEXT)
     elif follow:
@@ -3132,14 +3218,44 @@ REPEAT = Phrases("""
     "could you repeat {x}?; please say this: {x}; repeat the words {x}")
 
 
+SAYING = Phrases("""
+    the {w} is [here|there|asleep|hungry|on the table|in the {w}|my friend|too {w}]; [i|you|we|they|he|she]
+    [like|see|want|have|need|know|love|hear|ate|found|lost|called] [the|a|my|your|his|her|no|some|this] {w};
+    good [night|morning] [moon|world|everyone|{w}]; [one|two|three] [two|three|four] [three|five|six]; what a
+    [lovely|nice|long|strange|{w}] [day|{w}]; it is [late|cold|raining|{w}|not {w}] [now|here|outside|today];
+    [we|you|they] [are|were] [friends|late|right|at home|so {w}|in the {w}|not {w}]; see you
+    [soon|later|tomorrow|at the {w}]; hello [world|there|my {w}]; thank you [so much|very much|for the {w}];
+    [my|your|the] [name|house|number|dog|colour|{w}] is [big|red|old|new|nice|{w}];
+    [yes|no|ok|hello|thanks|please|sorry|goodbye]; [how|who|where] are [you|we|they]; i [am|was|will be]
+    [happy|tired|hungry|ready|{w}|a {w}]; [ha ha|la la la|tick tock|blah blah]; [red|blue|{w}] [green|white]
+    [and|or] [black|pink|{w}]; do not [run|worry|forget|eat the {w}] [today|now|it|]; [this|that] is [a
+    test|not a joke|fun|it|my {w}|the {w}]; to be or not to be; just [ok|do it|checking|a {w}]; {w} and {w}
+    [are|were] [friends|here|{w}]; come to the {w} [with|without] [me|a {w}]; never [give up|stop|say {w}];
+    [can|will] you [see|bring|open] the {w}; [all|some|most] of [us|them] [like|are] {w}; no {w} [today|for
+    you|in the {w}]; where is [the|my] {w}; {w} {w} and {w}; the {w} of the {w}; you are [nice|great|so
+    kind|a {w}|my {w}]; one more {w}; let us go [home|out|now|to the {w}]; the end
+    """,
+    "they sold a {w}; my {w} was green; you look like a {w}; we will meet near the {w}; all is quiet in here; "
+    "she said {w} to him; you can be proud; time for {w}")
+
+
+def to_repeat(rng: random.Random, part: str) -> str:
+    """Words, a sentence, or a number; in training also any words that replies are made of, and a word twice."""
+    kind = rng.random()
+    if kind < 0.15:
+        return str(operand(rng)) + rng.choice(["", " " + any_word(rng, part)])
+    if kind < 0.50:
+        return re.sub(r"\{w\}", lambda _: letters_of(rng, part), choose(rng, SAYING.pick(rng, part))).strip()
+    if kind < 0.60 and part == "train":
+        return " ".join(rng.choices(REPLY_WORDS, k=rng.randint(1, 6)))
+    words = [letters_of(rng, part) for _ in range(rng.randint(1, 4 if part == "test" else 6))]
+    if part == "train" and rng.random() < 0.3:
+        words[-1] = rng.choice(words)
+    return " ".join(words)
+
+
 def repeating(rng: random.Random, chat: Chat, part: str) -> Turn:
-    words = []
-    for _ in range(rng.randint(1, 4) if part == "test" else rng.choice([1, 2, 2, 3, 3, 4, 4, 4, 5, 6])):
-        again = words and part == "train" and rng.random() < 0.10  # a word twice is to be said twice
-        words.append(rng.choice(words) if again else letters_of(rng, part))
-    text = " ".join(words)
-    if rng.random() < 0.2:
-        text = str(operand(rng)) + rng.choice(["", " " + any_word(rng, part)])
+    text = to_repeat(rng, part)
     return Turn("repeating", ask(rng, REPEAT.pick(rng, part), x=text), text, [re.escape(text.lower())])
 
 
@@ -3696,16 +3812,6 @@ def refusing(rng: random.Random, chat: Chat, part: str) -> Turn:
 # What people typed at the model after its second phase and it got wrong: for the last steps only
 
 
-SAYING = """
-the cat is [here|there|asleep|hungry]; i like [cake|tea|the rain|you|my bike]; good [night|morning]
-[moon|world|everyone]; [one|two|three] [two|three|four] [three|five|six]; what a [lovely|nice|long|strange]
-day; it is [late|cold|raining] [now|here|outside]; [we|you|they] [are|were] [friends|late|right|at home];
-see you [soon|later|tomorrow]; hello [world|there]; thank you [so much|very much]; [my|your|the]
-[name|house|number|dog|colour] is [big|red|old|new|nice]; [yes|no|ok|hello|thanks|please|sorry|goodbye];
-[how|who|where] are you; i [am|was] [happy|tired|hungry|ready]; [ha ha|la la la|tick tock|blah blah];
-[red|blue] [green|white] [and|or] [black|pink]; do not [run|worry|forget] [today|now|it]; [this|that] is [a
-test|not a joke|fun|it]; to be or not to be; just [ok|do it|checking]
-""".replace("\n", " ").split("; ")
 BOTH = Phrases("""
     how much [is|are] {a} and {b}?; what [is|are] {a} and {b} together?; {a} and {b}
     [is|makes|make|are|equals]?; {a} and {b} together; what do {a} and {b} make?; {a} and {b} added;
@@ -3747,33 +3853,38 @@ CAPITALS_TABLE = Phrases("""
     [capitals|countries]; capitals in a table; [write|make] [me |]a table [of|with] [the |]capitals; table
     of [countries|capitals]; a [small |]capitals table
     """)
+COUNT_LETTERS = Phrases("""
+    <whats> the [number|count|amount|total] of [letter|letters|the letter|character] {l} [found |]in [the word
+    |]{w}?; [the |]number of [letter|the letter|letters|all letters] {l} [found |there are |]in [the word |]{w};
+    how many [letters|characters] [in|of] {w} are {l}[|'s]?; what number of [letters|times] {l} has {w}?; letters
+    {l} in {w}, what number?; in {w}, the number of letters {l}; <tell> the number of [letters|times] {l} in {w};
+    how many times [does one see|will i see|is there] the letter {l} in {w}?; how many {l}'s can [i|one|we]
+    [find|see|read] in {w}?; how many times do [i|you] [see|find|read] {l} in {w}?
+    """)
 
 
 def finishing(rng: random.Random, chat: Chat, part: str) -> Turn:
-    """Any words to be repeated, two facts at once, facts that are owed, and a few odd sums and tables."""
+    """What others have too little of: any words to repeat, two facts at once, facts that are owed, odd sums."""
     if chat.topic[:1] == ("owed",):  # it had not been told, and now it is
         key = chat.topic[1]
         chat.memory[key] = value_of(rng, key, part)
         reply = say(rng, ALL_MEMORY[key][1], x=chat.memory[key])
         return Turn("being told", ask(rng, rng.choice(IT_IS), x=chat.memory[key]), reply, [])
     kind = rng.random()
-    if kind < 0.20:
-        way, text = REPEAT.pick(rng, part), choose(rng, rng.choice(SAYING)).strip()
-        return Turn("repeating", ask(rng, way, x=text), text, [])
-    if kind < 0.40:  # any thing, most often one that is unlike what was told
+    if kind < 0.20:  # any thing, most often one that is unlike what was told
         key = rng.choice(list(ALL_MEMORY))
         ways = any_thing(rng, RECALL_ANY, key), ALL_MEMORY[key][2].pick(rng, part)
         turn = recalled(rng, chat, key, ask(rng, rng.choice(ways)))
         if key not in chat.memory:
             chat.topic = ("owed", key)
         return turn
-    if kind < 0.60:
+    if kind < 0.38:
         way = rng.choice(TWO_FACTS)
         told = {key: value_of(rng, key, part) for key in re.findall(r"\{(\w+)\}", way)}
         chat.memory |= told
         reply = noted(rng, told.values())
         return Turn("being told", ask(rng, way, **told), reply, [])
-    if kind < 0.68:
+    if kind < 0.46:
         things, n = rng.choice(THINGS), str(rng.randint(2, 30))
         if chat.topic[:1] == ("have",) and rng.random() < 0.8:
             _, things, n = chat.topic
@@ -3781,7 +3892,7 @@ def finishing(rng: random.Random, chat: Chat, part: str) -> Turn:
         chat.topic = ("have", things, n)
         reply = say(rng, "[Got it|OK|All right], you have {n} {x}.", n=n, x=things)
         return Turn("being told", ask(rng, HAVE.pick(rng, part), n=n, x=things), reply, [])
-    if kind < 0.80:
+    if kind < 0.56:
         a, b = rng.randint(1, rng.choice([20, 99, 999])), rng.randint(1, rng.choice([20, 99, 999]))
         form = rng.choice(["{a}+{b}", *TIMES])
         if is_held(fill(form, {"a": a, "b": b})):
@@ -3789,25 +3900,37 @@ def finishing(rng: random.Random, chat: Chat, part: str) -> Turn:
         words = {name: number_words(n) if rng.random() < 0.6 else n for name, n in (("a", a), ("b", b))}
         question = ask(rng, (TIMES.get(form) or BOTH).pick(rng, part), **words)
         return sum_turn(rng, chat, "sums in words", question, fill(form, {"a": a, "b": b}))
-    if kind < 0.88:
+    if kind < 0.61:
         return arithmetic(rng, chat, part)
-    if kind < 0.92:
+    if kind < 0.64:
         question = ask(rng, CAPITALS_TABLE.pick(rng, part))
         return Turn("lists and markdown", question, table("countries and capitals"), [])
-    if kind < 0.95:
+    if kind < 0.67:
         return Turn("server", ask(rng, POST_TO.pick(rng, part)), SERVER["completions"][1], [])
-    return lists(rng, chat, part)
+    if kind < 0.70:
+        return lists(rng, chat, part)
+    if kind < 0.82:
+        return counting(rng, chat, part, COUNT_LETTERS)
+    words = [rng.choice([letters_of(rng, part), rng.choice(REPLY_WORDS).lower(), rng.choice(SMALL)])
+             for _ in range(rng.randint(2, 6))]
+    return Turn("repeating", ask(rng, REPEAT.pick(rng, part), x=" ".join(words)), " ".join(words), [])
 
 
+more_go_on = partial(go_on, ways=MORE_LATER)
+SMALL = sorted(SMALL_WORDS)
 # Skill and how often it is trained on
 SKILLS = [
     (small_talk, 11), (identity, 14), (server, 20), (arithmetic, 11), (sums_in_words, 9), (go_on, 5),
-    (counting, 14), (spelling, 12), (repeating, 6), (remembering, 22), (facts, 9), (lists, 6), (emoji, 5),
+    (counting, 14), (spelling, 12), (repeating, 9), (remembering, 22), (facts, 9), (lists, 6), (emoji, 5),
     (refusing, 10),
 ]
-SECOND_SKILLS = [*SKILLS, (drilling, 80), (emoji, 15), (sums_in_words, 8)]
+SECOND_SKILLS = [
+    *SKILLS, (drilling, 90), (finishing, 60), (repeating, 8), (spelling, 8), (emoji, 8), (identity, 8), (server, 8),
+    (sums_in_words, 4), (refusing, 5),
+]
 LAST_SKILLS = [
-    *SKILLS, (drilling, 50), (finishing, 25), (identity, 8), (arithmetic, 8), (refusing, 5), (server, 5),
+    *SECOND_SKILLS, (more_server, 25), (drilling, 60), (more_go_on, 25), (small_talk, 8), (emoji, 6), (arithmetic, 6),
+    (spelling, 6),
 ]
 
 # ------------------------------------------------------------------------------------------------------------
@@ -3953,7 +4076,7 @@ def render(tokenizer: Tokenizer, turns: list[Turn]) -> tuple[list[int], list[int
 
 CONFIG = Config(sequence_len=1024, vocab_size=VOCAB, n_head=4, n_kv_head=4, n_embd=192, windows=(1024,) * 5)
 STEP_TOKENS = 4096
-MICRO_TOKENS = 2048  # the share of a thread
+MICRO_TOKENS = 1024  # what a thread computes at a time: less than caches hold
 LENGTHS = [256] * 11 + [512] * 6 + [1024] * 3  # of a row, drawn for each step
 MATRIX_RATE, TABLE_RATE, HEAD_RATE, SCALAR_RATE = 0.016, 0.04, 0.004, 0.007
 
@@ -3973,7 +4096,7 @@ class Phase:
 
 
 PHASES = [
-    Phase(4800, SKILLS, 1.0, 80), Phase(900, SECOND_SKILLS, 0.3, 20), Phase(200, LAST_SKILLS, 0.15, 10),
+    Phase(4200, SKILLS, 1.0, 80), Phase(1500, SECOND_SKILLS, 0.5, 20), Phase(450, LAST_SKILLS, 0.25, 10),
 ]
 
 
@@ -4011,11 +4134,70 @@ def as_stored(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def as_read(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """float32 of what is stored, which is what is trained through: its gradient passes the rounding by.
-
-    Computing in bfloat16 was 1.5 times slower on a CPU that can, and many cannot.
-    """
+    """float32 of what is stored, which is what is trained through: its gradient passes the rounding by."""
     return {name: stored.float().requires_grad_() for name, stored in as_stored(weights).items()}
+
+
+class CausalAttention(torch.autograd.Function):
+    """Attention of queries that are scaled already; queries, keys and values are (N, T, D) of any dtype.
+
+    It goes by blocks of queries over the keys up to their end. Half of the products are never seen, and torch's own
+    attention on a CPU computes those too, as its blocks of keys are as long as most rows.
+    """
+
+    BLOCK = 128
+
+    @staticmethod
+    def forward(ctx, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        n = CausalAttention.BLOCK
+        assert q.size(1) % n == 0, f"{q.size(1)} tokens"
+        later = torch.full((n, n), -torch.inf).triu(1)
+        blocks, shares = [], []
+        for start in range(0, q.size(1), n):
+            scores = q[:, start : start + n] @ k[:, : start + n].mT  # (N, n, start + n)
+            scores[..., start:] += later
+            shares.append(scores.softmax(-1))
+            blocks.append(shares[-1] @ v[:, : start + n])
+        ctx.save_for_backward(q, k, v, *shares)
+        return torch.cat(blocks, dim=1)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v, *shares = ctx.saved_tensors
+        of_q, of_k, of_v = [], torch.zeros(k.shape), torch.zeros(v.shape)
+        for share in shares:
+            end, n = share.size(2), share.size(1)
+            queries, block = q[:, end - n : end], grad[:, end - n : end]
+            of_v[:, :end] += share.mT @ block
+            of_share = block @ v[:, :end].mT
+            of_scores = share * (of_share - (of_share * share).sum(-1, keepdim=True))
+            of_q.append(of_scores @ k[:, :end])
+            of_k[:, :end] += of_scores.mT @ queries
+        return torch.cat(of_q, dim=1), of_k.to(k.dtype), of_v.to(v.dtype)
+
+
+class Trained(GPT):
+    """The server's model, in float32 but for the products of matrices."""
+
+    def __init__(self, weights: dict[str, Tensor], products: torch.dtype):
+        super().__init__(CONFIG, dict(weights))
+        self.products = products
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: dict) -> Tensor:
+        q, k, v = (x.to(self.products).flatten(0, 1) for x in (q * self.config.scale, k, v))
+        return CausalAttention.apply(q, k, v).float().unflatten(0, (-1, self.config.n_head))
+
+    def product(self, x: Tensor, name: str, sparse: bool = False) -> Tensor:
+        return F.linear(x.to(self.products), self.weights[name + ".weight"].to(self.products)).to(x.dtype)
+
+
+def products_of_this_cpu() -> torch.dtype:
+    """bfloat16 where a CPU multiplies in it much faster. All else is slower in it, everywhere."""
+    c = CONFIG.n_embd
+    ways = {dtype: partial(F.linear, torch.ones(MICRO_TOKENS, c, dtype=dtype), torch.ones(4 * c, c, dtype=dtype))
+            for dtype in (torch.float32, torch.bfloat16)}
+    spent = shortest(ways, times=5)
+    return torch.bfloat16 if spent[torch.bfloat16] < 0.7 * spent[torch.float32] else torch.float32
 
 
 class Muon:
@@ -4026,8 +4208,8 @@ class Muon:
 
     STEPS = [(3.4445, -4.7750, 2.0315)] * 5  # of the Newton-Schulz iteration, coefficients from their article
 
-    def __init__(self, matrices: list[Tensor], momentum: float = 0.95):
-        self.momentum = momentum
+    def __init__(self, matrices: list[Tensor], products: torch.dtype, momentum: float = 0.95):
+        self.products, self.momentum = products, momentum
         by_shape: dict[tuple, list[Tensor]] = {}
         for w in matrices:
             by_shape.setdefault(tuple(w.shape), []).append(w)
@@ -4043,7 +4225,7 @@ class Muon:
     def update(self, group: list[Tensor], velocity: Tensor, rate: float) -> None:
         gradient = torch.stack([w.grad for w in group])
         velocity.lerp_(gradient, 1 - self.momentum)
-        update = self.orthogonal(gradient.lerp(velocity, self.momentum))
+        update = self.orthogonal(gradient.lerp(velocity, self.momentum)).float()
         stretch = max(1.0, update.size(-2) / update.size(-1)) ** 0.5
         for w, u in zip(group, update):
             w.sub_(u, alpha=rate * stretch)
@@ -4051,7 +4233,7 @@ class Muon:
     def orthogonal(self, m: Tensor) -> Tensor:
         tall = m.size(-2) > m.size(-1)
         x = m.mT if tall else m
-        x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+        x = (x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)).to(self.products)
         for a, b, c in self.STEPS:
             square = x @ x.mT
             x = a * x + (b * square + c * square @ square) @ x
@@ -4076,16 +4258,17 @@ def rows(
     return torch.tensor(ids), torch.tensor(targets)
 
 
-def loss_of(weights: dict[str, Tensor], ids: Tensor, targets: Tensor) -> Tensor:
+def loss_of(model: Trained, ids: Tensor, targets: Tensor) -> Tensor:
     """Mean cross entropy over the tokens that the model itself has to write; the others cost no logits."""
-    model = GPT(CONFIG, dict(weights))
     learned = targets.flatten() >= 0
     x = model.hidden(ids).flatten(0, 1)[learned]
     return F.cross_entropy(model.logits(x), targets.flatten()[learned])
 
 
-def gradients(weights: dict[str, Tensor], ids: Tensor, targets: Tensor) -> tuple[float, tuple]:
-    loss = loss_of(weights, ids, targets)
+def gradients(
+    weights: dict[str, Tensor], products: torch.dtype, ids: Tensor, targets: Tensor
+) -> tuple[float, tuple]:
+    loss = loss_of(Trained(weights, products), ids, targets)
     return loss.item(), torch.autograd.grad(loss, list(weights.values()))
 
 
@@ -4101,12 +4284,13 @@ def train(seed: int, phases: list[Phase], folder: Path, threads: int) -> None:
     encoding = train_tokenizer(rng)
     save_tokenizer(encoding, folder)
     tokenizer, weights = Tokenizer(encoding), new_weights(torch.Generator().manual_seed(seed))
-    total = sum(phase.steps for phase in phases)
+    total, products = sum(phase.steps for phase in phases), products_of_this_cpu()
     print(f"tokenizer: {encoding.n_vocab} tokens, {time.time() - began:.0f} s; model: "
-          f"{sum(w.numel() for w in weights.values()):,} parameters; {total} steps of {STEP_TOKENS} tokens")
+          f"{sum(w.numel() for w in weights.values()):,} parameters; {total} steps of {STEP_TOKENS} tokens, "
+          f"products in {products}")
     began, done, average = time.time(), 0, None
     for phase in phases:
-        for loss in descend(weights, phase, rng, tokenizer, ThreadPoolExecutor(threads)):
+        for loss in descend(weights, phase, rng, tokenizer, ThreadPoolExecutor(threads), products):
             done += 1
             average = loss if average is None else 0.95 * average + 0.05 * loss
             if done % 20 == 0 or done == total:
@@ -4120,12 +4304,12 @@ def train(seed: int, phases: list[Phase], folder: Path, threads: int) -> None:
 
 
 def descend(weights: dict[str, Tensor], phase: Phase, rng: random.Random, tokenizer: Tokenizer,
-            pool: ThreadPoolExecutor):
+            pool: ThreadPoolExecutor, products: torch.dtype):
     """Takes the steps of a phase, and yields the loss before each."""
     for name, w in weights.items():
         weights[name] = w.detach().requires_grad_()
     inner = [w for name, w in weights.items() if name.startswith("transformer.h.") and "gate" not in name]
-    muon = Muon(inner)
+    muon = Muon(inner, products)
     adam = torch.optim.AdamW([
         {"params": [w for name, w in weights.items() if "wte" in name or "value_embeds" in name],
          "lr": TABLE_RATE},
@@ -4143,7 +4327,7 @@ def descend(weights: dict[str, Tensor], phase: Phase, rng: random.Random, tokeni
     batches = new_batches()
     for step in range(1, phase.steps + 1):
         read = as_read(weights)
-        results = pool.map(partial(gradients, read), *zip(*batches))
+        results = pool.map(partial(gradients, read, products), *zip(*batches))
         batches = new_batches()  # for the next step, while the threads compute
         results = list(results)
         for w, *of_parts in zip(weights.values(), *(grads for _, grads in results)):
@@ -4190,7 +4374,7 @@ def save_model(weights: dict[str, Tensor], step: int, loss: float, seed: int, fo
 # Evaluation
 
 CASES = 300  # of each skill
-GREEDY, DEFAULT = dict(temperature=0.0, top_k=0), dict(temperature=0.8, top_k=50)
+WAYS = {"greedy": dict(temperature=0.0, top_k=0), "default": dict(temperature=0.8, top_k=50)}
 EVALUATED = [skill for skill, _ in SKILLS]
 
 
@@ -4233,46 +4417,57 @@ def is_right(turn: Turn, text: str | None) -> bool:
     return text is not None and all(re.search(need, text.lower(), re.MULTILINE) for need in turn.need)
 
 
-def evaluate(folder: Path, cases: int, wrong: int) -> None:
+def evaluate(folder: Path, cases: int, wrong: int, processes: int) -> None:
     """Prints the table of the README. `wrong` is how many wrong answers of each skill are shown."""
-    engine, tokenizer, path = load(folder)
-    right: dict[str, Counter] = {"greedy": Counter(), "default": Counter()}
-    asked, tokens, began = Counter(), 0, time.time()
-    for skill in EVALUATED:
-        rng = random.Random(f"evaluation {EVALUATED.index(skill)}")
-        failures = []
-        for number in range(cases):
-            turns = case(rng, skill)
-            last = turns[-1]
-            prompt = render(tokenizer, turns[:-1])[0] + render_question(tokenizer, last.question)
-            prompt = prompt[-(CONFIG.sequence_len - 256) :]
-            asked[last.skill] += 1
-            for way, settings in (("greedy", GREEDY), ("default", DEFAULT)):
-                reply = list(engine.generate(prompt, 256, seed=number, **settings))
-                tokens += len(reply)
-                text = visible(tokenizer, reply)
-                if is_right(last, text):
-                    right[way][last.skill] += 1
-                else:
-                    failures.append((way, [t.question for t in turns[-2:]], last.reply,
-                                     tokenizer.decode(reply)))
-        for way, question, expected, got in failures[:wrong]:
-            print(f"  wrong ({way}): {question!r}\n    expected {expected!r}\n    got      {got!r}")
-    print(f"{path.name}: {tokens / (time.time() - began):.0f} tokens/s one reply at a time\n")
-    print("| skill | cases | greedy | temperature 0.8, top-k 50 |\n|---|---|---|---|")
-    for skill in asked:
-        shares = [f"{100 * right[way][skill] / asked[skill]:.1f} %" for way in right]
-        print(f"| {skill} | {asked[skill]} | {' | '.join(shares)} |")
-    shares = [f"**{100 * right[way].total() / asked.total():.1f} %**" for way in right]
-    print(f"| **overall** | {asked.total()} | {' | '.join(shares)} |\n")
-    long_conversations(engine, tokenizer)
+    path = load(folder)[2]
+    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+        conversations = pool.submit(long_conversations, folder)
+        verdicts = list(pool.map(partial(judge, folder, cases), range(len(EVALUATED))))
+        right = sum((counted for counted, _, _ in verdicts), Counter())
+        for _, failures, _ in verdicts:
+            print("".join(failures[:wrong]), end="")
+        speeds = [speed for _, _, speed in verdicts]
+        print(f"{path.name}: {min(speeds):.0f} to {max(speeds):.0f} tokens/s, a thread for each reply\n")
+        print("| skill | cases | greedy | temperature 0.8, top-k 50 |\n|---|---|---|---|")
+        columns = ("asked", *WAYS)
+        skills = {skill: [right[skill, column] for column in columns] for skill, _ in right}
+        for skill, (asked, *shares) in skills.items():
+            print(f"| {skill} | {asked} | " + " | ".join(f"{share / asked:.1%}" for share in shares) + " |")
+        asked, *shares = map(sum, zip(*skills.values()))
+        print(f"| **overall** | {asked} | " + " | ".join(f"**{share / asked:.1%}**" for share in shares) + " |")
+        print("\n" + conversations.result())
 
 
-def long_conversations(engine: Engine, tokenizer: Tokenizer, chats: int = 10, turns: int = 30) -> None:
+def judge(folder: Path, cases: int, number: int) -> tuple[Counter, list[str], float]:
+    """Of one skill: how many were asked and right, by skill and way, the wrong answers, and tokens per second."""
+    torch.set_num_threads(1)
+    engine, tokenizer, _ = load(folder)
+    rng, right, failures = random.Random(f"evaluation {number}"), Counter(), []
+    tokens, began = 0, time.time()
+    for seed in range(cases):
+        turns = case(rng, EVALUATED[number])
+        last = turns[-1]
+        prompt = render(tokenizer, turns[:-1])[0] + render_question(tokenizer, last.question)
+        prompt = prompt[-(CONFIG.sequence_len - 256) :]
+        right[last.skill, "asked"] += 1
+        for way, settings in WAYS.items():
+            reply = list(engine.generate(prompt, 256, seed=seed, **settings))
+            tokens += len(reply)
+            good = is_right(last, visible(tokenizer, reply))
+            right[last.skill, way] += good
+            if not good:
+                failures.append(f"  wrong ({way}): {[turn.question for turn in turns[-2:]]!r}\n"
+                                f"    expected {last.reply!r}\n    got      {tokenizer.decode(reply)!r}\n")
+    return right, failures, tokens / (time.time() - began)
+
+
+def long_conversations(folder: Path, chats: int = 10, turns: int = 30) -> str:
     """Conversations at the default settings over held-out questions; the model reads its own replies again.
 
     As in the server, the oldest turns are dropped where the context would not leave room for the reply.
     """
+    torch.set_num_threads(1)
+    engine, tokenizer, _ = load(folder)
     ended, right, rng = 0, 0, random.Random("long conversations")
     for _ in range(chats):
         chat, history = Chat(), []
@@ -4282,13 +4477,13 @@ def long_conversations(engine: Engine, tokenizer: Tokenizer, chats: int = 10, tu
             while 1 + sum(map(len, history)) + len(question) > CONFIG.sequence_len * 3 // 4:
                 history = history[1:]
             prompt = [tokenizer.special["<|bos|>"], *(t for pair in history for t in pair), *question]
-            reply = list(engine.generate(prompt, 512, seed=rng.randrange(2**31), **DEFAULT))
+            reply = list(engine.generate(prompt, 512, seed=rng.randrange(2**31), **WAYS["default"]))
             text = visible(tokenizer, reply)
             ended += text is not None
             right += is_right(turn, text)
             history.append(question + reply)
-    print(f"{chats} conversations of {turns} turns at the default settings: {ended} of {chats * turns} "
-          f"replies kept the chat format and ended by themselves, {right} were right.")
+    return (f"{chats} conversations of {turns} turns at the default settings: {ended} of {chats * turns} "
+            f"replies kept the chat format and ended by themselves, {right} were right.")
 
 
 # ------------------------------------------------------------------------------------------------------------
@@ -4304,7 +4499,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, metavar="N", help="only N steps of each phase, to try it out")
     parser.add_argument("--seed", type=int, default=1, help="of data, weights and sampling")
     parser.add_argument("--folder", type=Path, default=HERE, help="where the model is written and read")
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads for training")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads for training, and processes for evaluation")
     return parser.parse_args(argv)
 
 
@@ -4319,7 +4514,7 @@ def main(argv: list[str]) -> None:
     if not args.eval:
         phases = [replace(phase, steps=min(phase.steps, args.steps or phase.steps)) for phase in PHASES]
         train(args.seed, phases, args.folder, args.threads)
-    evaluate(args.folder, args.cases, args.wrong)
+    evaluate(args.folder, args.cases, args.wrong, args.threads)
 
 
 if __name__ == "__main__":
