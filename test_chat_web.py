@@ -4254,6 +4254,14 @@ def test_the_same_seed_trains_the_same_demo(train):
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 
+def test_the_demo_is_judged_by_what_it_answers(train):
+    right, failures, _ = train.judge(HERE / "demo", 4, train.EVALUATED.index(train.arithmetic))
+    asked, greedy, default = (right["arithmetic", column] for column in ("asked", "greedy", "default"))
+    assert asked == 4 and greedy >= 3 and len(failures) == 8 - greedy - default
+    assert not train.is_right(train.Turn("arithmetic", "1+1", "2", ["2"]), None)
+    assert not train.is_right(train.Turn("arithmetic", "1+1", "2", ["2"]), "3")
+
+
 def test_in_the_browser_the_demo_model_says_what_it_is_and_answers(demo, context):
     page = context.new_page()
     page.goto(f"http://127.0.0.1:{demo[0]}/")
