@@ -4254,6 +4254,15 @@ def test_the_same_seed_trains_the_same_demo(train):
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 
+@pytest.mark.parametrize("sum, words", [("1/100000", "1e-05."), ("1/3", "0.3333…"), ("6/3", "2."), ("2-9", "-7.")])
+def test_the_demo_goes_on_from_any_result(train, sum, words):
+    for seed in range(20):
+        rng, chat = random.Random(seed), train.Chat()
+        assert train.sum_turn(rng, chat, "arithmetic", sum, sum).reply.endswith(" " + words)
+        further = train.go_on(rng, chat, "train").reply
+        assert engine.calculate(re.search(r"<\|python_start\|>(.*)<\|python_end\|>", further)[1])
+
+
 def test_the_demo_is_judged_by_what_it_answers(train):
     right, failures, _ = train.judge(HERE / "demo", 4, train.EVALUATED.index(train.arithmetic))
     asked, greedy, default = (right["arithmetic", column] for column in ("asked", "greedy", "default"))

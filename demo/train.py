@@ -2686,6 +2686,8 @@ def shown(result: str) -> str:
     """How a reply words what the calculator printed: 2.0 is 2, and long fractions are cut visibly."""
     if result.endswith(".0"):
         return result[:-2]
+    if "e" in result:  # 1e-05
+        return result
     whole, _, fraction = result.partition(".")
     return f"{whole}.{fraction[:4]}…" if len(fraction) > 4 else result
 
@@ -2718,7 +2720,8 @@ def sum_turn(rng: random.Random, chat: Chat, skill: str, question: str, expressi
              said: str = "") -> Turn:
     """A turn whose reply runs the expression and words its result; later turns may go on from there."""
     result = shown(calculate(expression))
-    chat.topic = ("sum", expression if result.endswith("…") else result)
+    readable = "…" not in result and "e" not in result  # by the calculator, when the next sum goes on from it
+    chat.topic = ("sum", result if readable else expression)
     words = rng.choice(["The answer is", "That is", "The result is", "It is"])
     left = f"{said} =" if said and rng.random() < 0.5 else words
     end = "" if result.endswith("…") else "."
