@@ -4216,14 +4216,18 @@ def test_the_demo_model_remembers_what_it_was_told(demo):
     assert "Anna" in talks(port, "My name is Anna.", "What is 7+8?", "What is my name?")[-1]
 
 
-@pytest.fixture(scope="module")
-def train():
+def demo_script():
     """The script that made the demo model, as a module."""
     sys.path.append(str(HERE / "demo"))
     try:
         return importlib.import_module("train")
     finally:
         sys.path.remove(str(HERE / "demo"))
+
+
+@pytest.fixture(scope="module")
+def train():
+    return demo_script()
 
 
 def test_the_demo_is_trained_through_the_formulas_that_the_server_has(train):
@@ -4245,7 +4249,7 @@ def test_the_demo_is_trained_through_the_formulas_that_the_server_has(train):
 
 def test_the_same_seed_trains_the_same_demo(train):
     def weights(seed):
-        weights, (_, tokenizer, _) = train.new_weights(torch.Generator().manual_seed(seed)), train.load(HERE / "demo")
+        weights, (_, tokenizer) = train.new_weights(torch.Generator().manual_seed(seed)), train.load(HERE / "demo")
         with ThreadPoolExecutor(2) as pool:
             list(train.descend(weights, train.Phase(2, train.SKILLS, 1.0, 1), random.Random(seed), tokenizer, pool, FLOAT32))
         return torch.cat([w.flatten() for w in weights.values()])
@@ -4772,13 +4776,11 @@ def measure_drafts(depth: int, texts=8, tokens=128) -> None:
     With and without drafts turns are taken every 16 tokens, so that a busy machine slows both; the error is that of a
     mean over the texts.
     """
-    sys.path.append(str(HERE / "demo"))
-    import train
-
+    train = demo_script()
     chat_web.import_torch()
     torch.set_num_threads(THREADS)
     torch.manual_seed(1)
-    demo, tokenizer, _ = train.load(HERE / "demo")
+    demo, tokenizer = train.load(HERE / "demo")
     code, prose = (tokenizer.encode((HERE / name).read_text()) for name in ("chat_web.py", "README.md"))
     cut = [range(start, start + 300) for start in range(0, min(len(code), len(prose)) - 500, 500)][:texts]
     kinds = {"prose": [([prose[i] for i in part], prose[part.stop : part.stop + tokens]) for part in cut],

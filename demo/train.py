@@ -4249,14 +4249,18 @@ WAYS = {"greedy": dict(temperature=0.0, top_k=0), "default": dict(temperature=0.
 EVALUATED = [skill for skill, _ in SKILLS]
 
 
-def load(folder: Path) -> tuple[Engine, Tokenizer, Path]:
-    tokenizer = Tokenizer(pickle.loads((folder / "tokenizer" / "tokenizer.pkl").read_bytes()))
+def newest(folder: Path) -> Path:
     paths = sorted(tag_folder(folder).glob("model_*.pt"))
     if not paths:
         raise SystemExit(f"no model_*.pt in {tag_folder(folder)}: run without --eval first")
-    weights = torch.load(paths[-1], weights_only=True)
+    return paths[-1]
+
+
+def load(folder: Path) -> tuple[Engine, Tokenizer]:
+    tokenizer = Tokenizer(pickle.loads((folder / "tokenizer" / "tokenizer.pkl").read_bytes()))
+    weights = torch.load(newest(folder), weights_only=True)
     model = GPT(CONFIG, {name: w.float() for name, w in weights.items()})
-    return Engine(model, tokenizer), tokenizer, paths[-1]
+    return Engine(model, tokenizer), tokenizer
 
 
 def case(rng: random.Random, skill) -> list[Turn]:
@@ -4290,29 +4294,29 @@ def is_right(turn: Turn, text: str | None) -> bool:
 
 def evaluate(folder: Path, cases: int, wrong: int, processes: int) -> None:
     """Prints the table of the README. `wrong` is how many wrong answers of each skill are shown."""
-    path = load(folder)[2]
+    path = newest(folder)
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
         conversations = pool.submit(long_conversations, folder)
         verdicts = list(pool.map(partial(judge, folder, cases), range(len(EVALUATED))))
-        right = sum((counted for counted, _, _ in verdicts), Counter())
-        for _, failures, _ in verdicts:
-            print("".join(failures[:wrong]), end="")
-        speeds = [speed for _, _, speed in verdicts]
-        print(f"{path.name}: {min(speeds):.0f} to {max(speeds):.0f} tokens/s, a thread for each reply\n")
-        print("| skill | cases | greedy | temperature 0.8, top-k 50 |\n|---|---|---|---|")
-        columns = ("asked", *WAYS)
-        skills = {skill: [right[skill, column] for column in columns] for skill, _ in right}
-        for skill, (asked, *shares) in skills.items():
-            print(f"| {skill} | {asked} | " + " | ".join(f"{share / asked:.1%}" for share in shares) + " |")
-        asked, *shares = map(sum, zip(*skills.values()))
-        print(f"| **overall** | {asked} | " + " | ".join(f"**{share / asked:.1%}**" for share in shares) + " |")
-        print("\n" + conversations.result())
+    right = sum((counted for counted, _, _ in verdicts), Counter())
+    for _, failures, _ in verdicts:
+        print("".join(failures[:wrong]), end="")
+    speeds = [speed for _, _, speed in verdicts]
+    print(f"{path.name}: {min(speeds):.0f} to {max(speeds):.0f} tokens/s, a thread for each reply\n")
+    print("| skill | cases | greedy | temperature 0.8, top-k 50 |\n|---|---|---|---|")
+    columns = ("asked", *WAYS)
+    skills = {skill: [right[skill, column] for column in columns] for skill, _ in right}
+    for skill, (asked, *shares) in skills.items():
+        print(f"| {skill} | {asked} | " + " | ".join(f"{share / asked:.1%}" for share in shares) + " |")
+    asked, *shares = map(sum, zip(*skills.values()))
+    print(f"| **overall** | {asked} | " + " | ".join(f"**{share / asked:.1%}**" for share in shares) + " |")
+    print("\n" + conversations.result())
 
 
 def judge(folder: Path, cases: int, number: int) -> tuple[Counter, list[str], float]:
     """Of one skill: how many were asked and right, by skill and way, the wrong answers, and tokens per second."""
     torch.set_num_threads(1)
-    engine, tokenizer, _ = load(folder)
+    engine, tokenizer = load(folder)
     rng, right, failures = random.Random(f"evaluation {number}"), Counter(), []
     tokens, began = 0, time.time()
     for seed in range(cases):
@@ -4338,7 +4342,7 @@ def long_conversations(folder: Path, chats: int = 10, turns: int = 30) -> str:
     As in the server, the oldest turns are dropped where the context would not leave room for the reply.
     """
     torch.set_num_threads(1)
-    engine, tokenizer, _ = load(folder)
+    engine, tokenizer = load(folder)
     ended, right, rng = 0, 0, random.Random("long conversations")
     for _ in range(chats):
         chat, history = Chat(), []
