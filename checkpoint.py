@@ -223,10 +223,8 @@ KEYS = (
     ("backout_lambda",                                "1",    "smear"),
 )  # fmt: skip
 
-NEUTRAL = {
-    "resid_lambdas": 1.0,
-    "x0_lambdas": 0.0,
-}  # what computes as if a layer's scale had not been invented yet
+# What computes as if a layer's scale had not been invented yet.
+NEUTRAL = {"resid_lambdas": 1.0, "x0_lambdas": 0.0}
 
 
 class Misfit(ValueError):
@@ -302,17 +300,8 @@ def measure(weights: dict[str, Tensor], given: dict, n_layer: int, era: Era) -> 
         raise Misfit(
             f"{C} channels and {N} key/value channels cannot be split over model_config.n_head = {H} heads"
         )
-    D = C // H
-    return {
-        "R": rows,
-        "C": C,
-        "F": 4 * C,
-        "L": n_layer,
-        "N": N,
-        "K": N // D,
-        "B": 5 * V,
-        "G": era.gate_columns,
-    }
+    kv_heads, gate = N // (C // H), era.gate_columns
+    return {"R": rows, "C": C, "F": 4 * C, "L": n_layer, "N": N, "K": kv_heads, "B": 5 * V, "G": gate}
 
 
 def expected_shapes(era: Era, sizes: dict[str, int]) -> dict[str, tuple[int, ...]]:
@@ -349,9 +338,8 @@ def pick_windows(era: Era, given: dict, meta: dict, n_layer: int) -> tuple[tuple
     long, short = given["sequence_len"], era.short_window(given["sequence_len"])
     pattern, notes = given.get("window_pattern"), []
     if pattern is None and ("lambdas" not in era.features or "device_batch_size" in meta):
-        return (
-            None,
-        ) * n_layer, notes  # models without windows; only a base model's meta tells its batch size
+        # Models without windows; only a base model's meta tells its batch size.
+        return (None,) * n_layer, notes
     if pattern is None:
         pattern = "L"
         notes.append(
@@ -400,9 +388,8 @@ def modernise(weights: dict[str, Tensor], config: Config) -> dict[str, Tensor]:
     if "value_embed.weight" in weights:
         table = weights.pop("value_embed.weight")
         weights |= {f"value_embeds.{i}.weight": table for i in range(n_layer - n_layer // 4, n_layer)}
-    weights["lm_head.weight"] = weights["lm_head.weight"][
-        : config.vocab_size
-    ]  # padding rows are never a token
+    head = weights["lm_head.weight"]
+    weights["lm_head.weight"] = head[: config.vocab_size]  # padding rows are never a token
     return weights
 
 
@@ -424,10 +411,9 @@ class Checkpoint:
 
     def engine(self, device: torch.device) -> Engine:
         """A replica of the model on a device, with its cache. On the CPU it takes the weights over."""
-        on_host = device.type == "cpu"
-        weights = (
-            self.weights if on_host else {key: tensor.to(device) for key, tensor in self.weights.items()}
-        )
+        weights = self.weights
+        if device.type != "cpu":
+            weights = {key: tensor.to(device) for key, tensor in weights.items()}
         return Engine(GPT(self.config, weights), self.tokenizer)
 
 
@@ -489,14 +475,8 @@ def first_line(error: Exception) -> str:
 # The tokenizer and the chat format
 
 TOOL_MARKERS = ("<|python_start|>", "<|python_end|>", "<|output_start|>", "<|output_end|>")
-SPECIALS = (
-    "<|bos|>",
-    "<|user_start|>",
-    "<|user_end|>",
-    "<|assistant_start|>",
-    "<|assistant_end|>",
-    *TOOL_MARKERS,
-)
+TURN_MARKERS = ("<|user_start|>", "<|user_end|>", "<|assistant_start|>", "<|assistant_end|>")
+SPECIALS = ("<|bos|>", *TURN_MARKERS, *TOOL_MARKERS)
 
 
 class Pickled:
@@ -522,10 +502,8 @@ def read_tokenizer(path: Path) -> "Tokenizer":
             state = TokenizerUnpickler(file).load().state
         ranks, specials = dict(state["mergeable_ranks"]), dict(state["special_tokens"])
         check_vocabulary(ranks, specials)
-        pattern = state["pat_str"]
-        encoding = tiktoken.Encoding(
-            "nanochat", pat_str=pattern, mergeable_ranks=ranks, special_tokens=specials
-        )
+        tables = {"mergeable_ranks": ranks, "special_tokens": specials}
+        encoding = tiktoken.Encoding("nanochat", pat_str=state["pat_str"], **tables)
     except Exception as error:  # as in read_weights
         raise SystemExit(f"{path}: it is no tokenizer of nanochat's ({first_line(error)})") from None
     return Tokenizer(encoding, specials)
@@ -535,9 +513,8 @@ def check_vocabulary(ranks: dict[bytes, int], specials: dict[str, int]) -> None:
     """ValueError for tokens that nanochat does not write; some of them crash tiktoken's native code."""
     if missing := [name for name in SPECIALS if name not in specials]:
         raise ValueError(f"it has no token {missing[0]}, so it cannot chat")
-    if not all(bytes([byte]) in ranks for byte in range(256)) or not all(
-        isinstance(key, bytes) for key in ranks
-    ):
+    every_byte = all(bytes([byte]) in ranks for byte in range(256))
+    if not every_byte or not all(isinstance(key, bytes) for key in ranks):
         raise ValueError("its tokens do not cover all bytes")
     size = len(ranks) + len(specials)
     if sorted([*ranks.values(), *specials.values()]) != list(range(size)):
