@@ -276,8 +276,9 @@ class FixedStep:
 
     def reach(self, T: int, last: int, window: int | None) -> tuple[int, dict]:
         oldest = 0 if window is None else max(0, self.end - self.stride - window)
-        oldest = oldest // 64 * 64  # kernels want their masks aligned
-        return oldest, {"attn_mask": visible(self.position, oldest, self.end, window)}
+        oldest = oldest // 64 * 64  # kernels want their masks aligned, and as numbers: each layer would convert bools
+        mask = torch.where(visible(self.position, oldest, self.end, window), 0.0, -torch.inf)
+        return oldest, {"attn_mask": mask.to(self.cache.keys.dtype)}
 
     def append(self, layer: int, k: Tensor, v: Tensor, oldest: int) -> tuple[Tensor, Tensor]:
         keys, values = self.cache.keys[layer], self.cache.values[layer]
@@ -568,7 +569,8 @@ class Ahead:
         self.slot = 0  # of the newest token's way to the host
         self.tokens = torch.zeros(2, dtype=torch.int64, pin_memory=self.on_cuda)
         self.arrived = [torch.cuda.Event(), torch.cuda.Event()] if self.on_cuda else []
-        self.memory = torch.cuda.graph_pool_handle() if self.on_cuda else None  # one, as graphs run in turn
+        if self.on_cuda:  # one memory, as graphs run in turn, which they share only if recorded on one stream
+            self.memory, self.stream = torch.cuda.graph_pool_handle(), torch.cuda.Stream(model.device)
 
         cache.keys.zero_()  # also what a mask hides has to be a number
         cache.values.zero_()
@@ -589,13 +591,13 @@ class Ahead:
         if not self.on_cuda:
             return work
         with RECORDING, torch.cuda.device(self.model.device):
-            graph, stream, current = torch.cuda.CUDAGraph(), torch.cuda.Stream(), torch.cuda.current_stream()
-            stream.wait_stream(current)
-            with torch.cuda.stream(stream):
+            graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+            self.stream.wait_stream(current)
+            with torch.cuda.stream(self.stream):
                 work()  # libraries allocate what they need at their first call, which a recording must not
-            current.wait_stream(stream)
+            current.wait_stream(self.stream)
             graph.register_generator_state(self.rng)
-            with torch.cuda.graph(graph, self.memory, stream, capture_error_mode="thread_local"):
+            with torch.cuda.graph(graph, self.memory, self.stream, capture_error_mode="thread_local"):
                 work()
         return graph.replay
 
