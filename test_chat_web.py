@@ -4236,12 +4236,15 @@ def test_the_demo_is_trained_through_the_formulas_that_the_server_has(train):
         for w in weights.values():
             w += 0.02 * torch.randn(w.shape, generator=torch.Generator().manual_seed(2))  # none is zero
     ids = torch.randint(train.VOCAB, (2, 256), generator=torch.Generator().manual_seed(3))
+    model = engine.GPT(train.CONFIG, dict(weights))
+    warm = torch.nn.functional.cross_entropy(model.logits(model.hidden(ids)).flatten(0, 1) / 1.4, ids.roll(-1, 1).flatten())
+    assert abs(warm - train.loss_of(model, ids, ids.roll(-1, 1), temperature=1.4)) < 1e-4
 
     def of(model) -> tuple:
         loss = train.loss_of(model, ids, ids.roll(-1, 1))
         return loss.item(), torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(weights.values()))])
 
-    want_loss, want = of(engine.GPT(train.CONFIG, dict(weights)))
+    want_loss, want = of(model)
     for products, off in ((FLOAT32, 1e-4), (torch.bfloat16, 0.1)):
         loss, grad = of(train.Trained(weights, products))
         assert abs(loss - want_loss) < off / 10 and (grad - want).norm() < off * want.norm()
@@ -4256,6 +4259,13 @@ def test_the_same_seed_trains_the_same_demo(train):
 
     first, again, other = weights(1), weights(1), weights(2)
     assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("half, chosen", [(0.4, torch.bfloat16), (0.9, FLOAT32), (3.0, FLOAT32)])
+def test_the_demo_is_trained_in_bfloat16_only_where_that_is_faster(train, monkeypatch, half, chosen):
+    spent = {FLOAT32: 1.0, torch.bfloat16: half}
+    monkeypatch.setattr(train, "shortest", lambda ways, times: {way: spent[way] for way in ways})
+    assert train.fast_products() is chosen
 
 
 @pytest.mark.parametrize("sum, words", [("1/100000", "1e-05."), ("1/3", "0.3333…"), ("6/3", "2."), ("2-9", "-7.")])

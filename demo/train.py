@@ -39,7 +39,7 @@ from torch import Tensor
 HERE = Path(__file__).resolve().parent
 if str(HERE.parent) not in sys.path:
     sys.path.append(str(HERE.parent))
-from engine import GPT, Config, Engine, calculate  # noqa: E402
+from engine import GPT, Config, Engine, calculate, shortest  # noqa: E402
 
 # ------------------------------------------------------------------------------------------------------------
 # Word lists
@@ -3809,9 +3809,10 @@ SKILLS = [
     (counting, 14), (spelling, 12), (repeating, 6), (remembering, 22), (facts, 9), (lists, 6), (emoji, 5),
     (refusing, 10),
 ]
-SECOND_SKILLS = [*SKILLS, (drilling, 80), (emoji, 15), (sums_in_words, 8)]
+SECOND_SKILLS = [*SKILLS, (drilling, 80), (emoji, 15), (sums_in_words, 8), (lists, 6)]
 LAST_SKILLS = [
     *SKILLS, (drilling, 50), (finishing, 25), (identity, 8), (arithmetic, 8), (refusing, 5), (server, 5),
+    (lists, 6), (small_talk, 6),
 ]
 
 # ------------------------------------------------------------------------------------------------------------
@@ -3970,14 +3971,18 @@ class Phase:
     skills: list
     rates: float  # of the full rates, at most
     warm_up: int  # steps until then
+    temperature: float = 1.0  # of the logits in the loss
 
     def share(self, step: int) -> float:
         """Of the full rates: up, level, down."""
         return self.rates * min(1.0, step / self.warm_up, 1.6 * (self.steps - step + 1) / self.steps)
 
 
+# At a temperature above 1 the model learns to be surer of what it says, and samples fewer wrong words later on.
 PHASES = [
-    Phase(4800, SKILLS, 1.0, 80), Phase(900, SECOND_SKILLS, 0.3, 20), Phase(200, LAST_SKILLS, 0.15, 10),
+    Phase(4800, SKILLS, 1.0, 80),
+    Phase(1100, SECOND_SKILLS, 0.3, 20, temperature=1.4),
+    Phase(250, LAST_SKILLS, 0.15, 10, temperature=1.4),
 ]
 
 
@@ -4072,6 +4077,15 @@ class Trained(GPT):
         return F.linear(x.to(self.products), self.weights[name + ".weight"].to(self.products)).to(x.dtype)
 
 
+def fast_products() -> torch.dtype:
+    """bfloat16 where this CPU multiplies in it so much faster that it makes up for the casts, else float32."""
+    ways = {dtype: partial(F.linear, torch.ones(MICRO_TOKENS, CONFIG.n_embd, dtype=dtype),
+                           torch.ones(4 * CONFIG.n_embd, CONFIG.n_embd, dtype=dtype))
+            for dtype in (torch.float32, torch.bfloat16)}
+    spent = shortest(ways, times=20)
+    return torch.bfloat16 if spent[torch.bfloat16] < 0.7 * spent[torch.float32] else torch.float32
+
+
 class Muon:
     """Momentum whose update is made nearly orthogonal (Jordan et al. 2024), for the matrices in the layers.
 
@@ -4130,17 +4144,17 @@ def rows(
     return torch.tensor(ids), torch.tensor(targets)
 
 
-def loss_of(model: Trained, ids: Tensor, targets: Tensor) -> Tensor:
+def loss_of(model: Trained, ids: Tensor, targets: Tensor, temperature: float = 1.0) -> Tensor:
     """Mean cross entropy over the tokens that the model itself has to write; the others cost no logits."""
     learned = targets.flatten() >= 0
     x = model.hidden(ids).flatten(0, 1)[learned]
-    return F.cross_entropy(model.logits(x), targets.flatten()[learned])
+    return F.cross_entropy(model.logits(x) / temperature, targets.flatten()[learned])
 
 
 def gradients(
-    weights: dict[str, Tensor], products: torch.dtype, ids: Tensor, targets: Tensor
+    weights: dict[str, Tensor], products: torch.dtype, temperature: float, ids: Tensor, targets: Tensor
 ) -> tuple[float, tuple]:
-    loss = loss_of(Trained(weights, products), ids, targets)
+    loss = loss_of(Trained(weights, products), ids, targets, temperature)
     return loss.item(), torch.autograd.grad(loss, list(weights.values()))
 
 
@@ -4158,7 +4172,8 @@ def train(seed: int, phases: list[Phase], folder: Path, threads: int, products: 
     tokenizer, weights = Tokenizer(encoding), new_weights(torch.Generator().manual_seed(seed))
     total = sum(phase.steps for phase in phases)
     print(f"tokenizer: {encoding.n_vocab} tokens, {time.time() - began:.0f} s; model: "
-          f"{sum(w.numel() for w in weights.values()):,} parameters; {total} steps of {STEP_TOKENS} tokens")
+          f"{sum(w.numel() for w in weights.values()):,} parameters; {total} steps of {STEP_TOKENS} tokens, "
+          f"products in {str(products).removeprefix('torch.')}")
     began, done, average = time.time(), 0, None
     for phase in phases:
         for loss in descend(weights, phase, rng, tokenizer, ThreadPoolExecutor(threads), products):
@@ -4198,7 +4213,7 @@ def descend(weights: dict[str, Tensor], phase: Phase, rng: random.Random, tokeni
     batches = new_batches()
     for step in range(1, phase.steps + 1):
         read = as_read(weights)
-        results = pool.map(partial(gradients, read, products), *zip(*batches))
+        results = pool.map(partial(gradients, read, products, phase.temperature), *zip(*batches))
         batches = new_batches()  # for the next step, while the threads compute
         results = list(results)
         for w, *of_parts in zip(weights.values(), *(grads for _, grads in results)):
@@ -4375,8 +4390,8 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="of data, weights and sampling")
     parser.add_argument("--folder", type=Path, default=HERE, help="where the model is written and read")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads for training, and processes for evaluation")
-    parser.add_argument("--bfloat16", action="store_true",
-                        help="multiply in bfloat16: 1.5 times as fast where a CPU can, and another model")
+    parser.add_argument("--products", choices=("float32", "bfloat16"),
+                        help="multiply in it while training (default: bfloat16 if it is much faster here)")
     return parser.parse_args(argv)
 
 
@@ -4390,7 +4405,7 @@ def main(argv: list[str]) -> None:
         return
     if not args.eval:
         phases = [replace(phase, steps=min(phase.steps, args.steps or phase.steps)) for phase in PHASES]
-        products = torch.bfloat16 if args.bfloat16 else torch.float32
+        products = getattr(torch, args.products) if args.products else fast_products()
         train(args.seed, phases, args.folder, args.threads, products)
     evaluate(args.folder, args.cases, args.wrong, args.threads)
 
