@@ -502,8 +502,9 @@ def read_tokenizer(path: Path) -> "Tokenizer":
             state = TokenizerUnpickler(file).load().state
         ranks, specials = dict(state["mergeable_ranks"]), dict(state["special_tokens"])
         check_vocabulary(ranks, specials)
-        tables = {"mergeable_ranks": ranks, "special_tokens": specials}
-        encoding = tiktoken.Encoding("nanochat", pat_str=state["pat_str"], **tables)
+        encoding = tiktoken.Encoding(
+            "nanochat", pat_str=state["pat_str"], mergeable_ranks=ranks, special_tokens=specials
+        )
     except Exception as error:  # as in read_weights
         raise SystemExit(f"{path}: it is no tokenizer of nanochat's ({first_line(error)})") from None
     return Tokenizer(encoding, specials)

@@ -195,6 +195,11 @@ def request_bytes(json_body, path="/chat/completions", head="") -> bytes:
     return f"POST {path} HTTP/1.1\r\nHost: x\r\n{head}Content-Length: {len(data)}\r\n\r\n".encode() + data
 
 
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return free.getsockname()[1]
+
+
 def connect(port) -> socket.socket:
     return socket.create_connection(("127.0.0.1", port), timeout=20)
 
@@ -4487,8 +4492,7 @@ def behind_nginx(tmp_path, *ports, rate="30r/m"):
                 "-keyout", tmp_path / "privkey.pem", "-out", tmp_path / "fullchain.pem")  # fmt: skip
     hashed = subprocess.check_output([openssl, "passwd", "-apr1", "secret"], text=True)
     (tmp_path / "passwords").write_text(f"friend:{hashed}")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     conf = (HERE / "deploy" / "nginx.conf").read_text().replace("/etc/nginx/chat_web", str(tmp_path))
     conf = conf.replace("listen 443 ssl", f"listen 127.0.0.1:{port} ssl").replace("rate=30r/m", f"rate={rate}")
     servers = "".join(f"    server 127.0.0.1:{number} max_fails=1 fail_timeout=5s;\n" for number in ports)
@@ -4886,8 +4890,7 @@ def tokens_per_second(port: int, streams: int, tokens: int) -> float:
 @contextlib.contextmanager
 def shaped(code: str, *argv):
     """A server of this code in a process of its own, as it is for its clients: the process and its port."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port = sock.getsockname()[1]
+    port = free_port()
     process = subprocess.Popen([sys.executable, "-c", code, str(port), *map(str, argv)], cwd=HERE)
     try:
         while process.poll() is None:
