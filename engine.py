@@ -143,12 +143,16 @@ def gather(x: Tensor, parts: Tensor, sparse: bool) -> Tensor:
     x is zero, if `sparse` says that this is worth looking for.
     """
     J, C, width = parts.shape
-    rows, bags = places(J, C)
-    if sparse and parts.nbytes >= SPARSE and int((nonzero := x != 0).sum()) < USED * C:
-        used = nonzero.nonzero().view(-1)
-        x, rows, bags = x.index_select(0, used), rows.index_select(1, used), bags // C * len(used)
-    amounts = x.expand(J, -1).reshape(-1)
-    return torch.embedding_bag(parts.view(-1, width), rows.view(-1), bags, False, 0, False, amounts)[0]
+    rows, starts = places(J, C)
+    if sparse and parts.nbytes >= SPARSE and (count := int(x.count_nonzero())) < USED * C:
+        used = x.nonzero().view(-1)
+        x, rows, starts = x.index_select(0, used), rows.index_select(1, used), starts // C * count
+    return bags(parts, rows.view(-1), starts, x.expand(J, -1).reshape(-1))
+
+
+def bags(table: Tensor, rows: Tensor, starts: Tensor, amounts: Tensor) -> Tensor:
+    """Sums of rows of a table (..., width), each times its amount; a sum begins where `starts` says: (sums, width)."""
+    return torch.embedding_bag(table.view(-1, table.size(-1)), rows, starts, False, 0, False, amounts)[0]
 
 
 @lru_cache
@@ -223,10 +227,12 @@ class KVCache:
 
     def __init__(self, config: Config, device: torch.device, dtype: torch.dtype):
         shape = (config.n_layer, 1, config.n_kv_head, config.sequence_len, config.head_dim)
-        if device.type == "cpu":
-            dtype = torch.float32  # attention over bfloat16 keys takes six times as long there
-        self.keys = torch.empty(shape, device=device, dtype=dtype)
-        self.values = torch.empty(shape, device=device, dtype=dtype)
+        # Over bfloat16 keys torch's attention takes six times as long on a CPU.
+        self.dtype = torch.float32 if device.type == "cpu" else dtype
+        self.keys = torch.empty(shape, device=device, dtype=self.dtype)
+        self.values = torch.empty(shape, device=device, dtype=self.dtype)
+        rows, _ = places(config.n_kv_head, config.sequence_len)  # of a layer's keys and values
+        self.rows = rows.repeat_interleave(config.n_head // config.n_kv_head, dim=0)  # as each head reads them
         self.rewind(0)
 
     @property
@@ -243,8 +249,13 @@ class KVCache:
         return torch.arange(self.length, self.length + T, device=self.keys.device)
 
     def reach(self, T: int, last: int, window: int | None) -> tuple[int, dict]:
-        """`reach` for the last queries of the next T."""
-        return reach(last, self.length + T, window, self.keys.device)
+        """`reach` for the last queries of the next T; one query on a CPU gets the rows of `attend_once` instead."""
+        oldest, mask = reach(last, self.length + T, window, self.keys.device)
+        if last == 1 and self.keys.device.type == "cpu":
+            S = self.length + T - oldest
+            starts = torch.arange(0, len(self.rows) * S, S, dtype=torch.int32)
+            mask = {"rows": self.rows[:, :S].reshape(-1), "starts": starts}
+        return oldest, mask
 
     def append(self, layer: int, k: Tensor, v: Tensor, oldest: int) -> tuple[Tensor, Tensor]:
         """Stores k and v, each (1, K, T, D), behind `length`; returns those from `oldest` on, each (1, K, S, D)."""
@@ -270,6 +281,7 @@ class FixedStep:
 
     def __init__(self, cache: KVCache, position: Tensor, last: Tensor, end: int, stride: int):
         self.cache, self.position, self.last, self.end, self.stride = cache, position, last, end, stride
+        self.dtype = cache.dtype
 
     def positions(self, T: int) -> Tensor:
         return self.position
@@ -278,7 +290,7 @@ class FixedStep:
         oldest = 0 if window is None else max(0, self.end - self.stride - window)
         oldest = oldest // 64 * 64  # kernels want their masks aligned, and as numbers: each layer would convert bools
         mask = torch.where(visible(self.position, oldest, self.end, window), 0.0, -torch.inf)
-        return oldest, {"attn_mask": mask.to(self.cache.keys.dtype)}
+        return oldest, {"attn_mask": mask.to(self.dtype)}
 
     def append(self, layer: int, k: Tensor, v: Tensor, oldest: int) -> tuple[Tensor, Tensor]:
         keys, values = self.cache.keys[layer], self.cache.values[layer]
@@ -291,14 +303,16 @@ class FixedStep:
         self.last.copy_(ids)
 
 
-def attend_once(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attention of one query, scaled already, (1, H, 1, D) over keys and values (1, K, S, D): (1, H, 1, D).
+def attend_once(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, starts: Tensor) -> Tensor:
+    """Attention of one query, scaled already, (1, H, 1, D) over a cache's keys and values (1, K, S, D): (1, H, 1, D).
 
-    On a CPU products and sums read many keys sooner than torch's own attention does.
+    The values are summed as in `gather`, with the rows and starts that the cache gives. A CPU reads many keys sooner so
+    than by torch's own attention.
     """
-    k, v = k.transpose(0, 1), v.transpose(0, 1)  # (K, 1, S, D): one for all queries that share it
-    weights = (q.view(k.size(0), -1, 1, q.size(3)) * k).sum(-1).softmax(-1)  # (K, H / K, S)
-    return (weights.unsqueeze(-1) * v).sum(-2).view(q.shape)
+    K, D = k.size(1), k.size(3)
+    amounts = torch.bmm(k[0], q.view(K, -1, D).transpose(1, 2)).transpose(1, 2).softmax(-1)  # (K, H / K, S)
+    table = v.as_strided(((K - 1) * v.stride(1) // D + v.size(2), D), (D, 1))
+    return bags(table, rows, starts, amounts.reshape(-1)).view(q.shape)
 
 
 class GPT:
@@ -371,25 +385,26 @@ class GPT:
     ) -> Tensor:
         """Layer i's attention over its normalised input a (B, T, C), for the last n positions -> (B, n, C)."""
         w, c, layer = self.weights, self.config, f"transformer.h.{i}.attn."
-        heads = self.product(a, layer + "c_qkv").unflatten(-1, (-1, c.head_dim))  # (B, T, H + 2 K, D)
-        qk, v = heads.split((c.n_head + c.n_kv_head, c.n_kv_head), dim=2)
+        heads = self.product(a, layer + "c_qkv").view(*a.shape[:2], -1, c.head_dim)  # (B, T, H + 2 K, D)
+        qk, v = heads.split_with_sizes((c.n_head + c.n_kv_head, c.n_kv_head), 2)
         if f"value_embeds.{i}.weight" in w:
             embedded = F.embedding(ids, w[f"value_embeds.{i}.weight"]).view_as(v)
             v = v + self.value_gain(i, a) * embedded
-        qk, v = norm(rotate(qk, *rotary)).transpose(1, 2), v.transpose(1, 2)  # (B, heads, T, D)
-        q, k = qk.split((c.n_head, c.n_kv_head), dim=1)
+        qk = norm(rotate(qk, *rotary).to(cache.dtype if cache else a.dtype))
+        qk, v = qk.transpose(1, 2), v.transpose(1, 2)  # (B, heads, T, D)
+        q, k = qk.split_with_sizes((c.n_head, c.n_kv_head), 1)
         q = q[:, :, -n:]
         oldest, mask = span
         if cache:
             k, v = cache.append(i, k, v, oldest)  # (B, K, S, D)
-        y = self.attend(q.to(k.dtype), k, v, mask)
+        y = self.attend(q, k, v, mask)
         return self.product(y.to(a.dtype).transpose(1, 2).flatten(-2), layer + "c_proj")
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: dict) -> Tensor:
         """Attention of queries (B, H, T, D) over keys and values (B, K, S, D): (B, H, T, D)."""
         c = self.config
-        if q.device.type == "cpu" and q.numel() == c.n_embd and not mask:
-            return attend_once(q * c.scale, k, v)
+        if "rows" in mask:
+            return attend_once(q * c.scale, k, v, **mask)
         grouped = c.n_head != c.n_kv_head
         return F.scaled_dot_product_attention(q, k, v, **mask, scale=c.scale, enable_gqa=grouped)
 
