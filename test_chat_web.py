@@ -46,6 +46,7 @@ import tiktoken
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 from werkzeug.test import Client, EnvironBuilder
 
 import chat_web
@@ -644,6 +645,34 @@ def test_decoding_ahead_changes_no_token(era, monkeypatch):
         settings = (rng.choice([3, 40]), *settings[:2], seed, *settings[2:])
         assert list(one.generate(prompt, *settings)) == list(two.generate(prompt, *settings)), settings
         assert one.read == two.read and one.reused == two.reused
+
+
+class Operations(TorchDispatchMode):
+    """Notes the device of whatever tensor an operation takes or gives."""
+
+    def __init__(self):
+        super().__init__()
+        self.devices = Counter()
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        result = operation(*args, **(kwargs or {}))
+        tensors = [x for x in torch.utils._pytree.tree_leaves((args, kwargs, result)) if isinstance(x, torch.Tensor)]
+        self.devices.update((str(operation), x.device.type) for x in tensors)
+        return result
+
+
+@pytest.mark.parametrize("era", ERA_NAMES)
+def test_what_is_recorded_stays_on_its_device(era, monkeypatch):
+    """A graph cannot wait for a number or use the host's memory: here the device has none, and to ask for a number raises."""
+    monkeypatch.setattr(engine.Ahead, "compare", lambda self: None)
+    _, config, weights, _ = adapted(era)
+    model = engine.GPT(dataclasses.replace(config, sequence_len=600), {key: w.bfloat16().to("meta") for key, w in weights.items()})
+    ahead = engine.Ahead(model, engine.KVCache(model.config, model.device, model.dtype), None)
+    with torch.no_grad(), Operations() as seen:
+        for work in [*ahead.steps, *ahead.draws.values()]:
+            work()
+    assert len(ahead.steps) == 3 and len(ahead.draws) == 4
+    assert {device for _, device in seen.devices} == {"meta"}, seen.devices
 
 
 def test_a_step_ahead_that_did_not_count_draws_no_token():
