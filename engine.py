@@ -227,13 +227,17 @@ class KVCache:
 
     def __init__(self, config: Config, device: torch.device, dtype: torch.dtype):
         shape = (config.n_layer, 1, config.n_kv_head, config.sequence_len, config.head_dim)
-        # Over bfloat16 keys torch's attention takes six times as long on a CPU.
-        self.dtype = torch.float32 if device.type == "cpu" else dtype
-        self.keys = torch.empty(shape, device=device, dtype=self.dtype)
-        self.values = torch.empty(shape, device=device, dtype=self.dtype)
+        if device.type == "cpu":
+            dtype = torch.float32  # attention over bfloat16 keys takes six times as long there
+        self.keys = torch.empty(shape, device=device, dtype=dtype)
+        self.values = torch.empty(shape, device=device, dtype=dtype)
         rows, _ = places(config.n_kv_head, config.sequence_len)  # of a layer's keys and values
         self.rows = rows.repeat_interleave(config.n_head // config.n_kv_head, dim=0)  # as each head reads them
         self.rewind(0)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.keys.dtype
 
     @property
     def nbytes(self) -> int:

@@ -4728,7 +4728,7 @@ class PlainCache(engine.KVCache):
 
     def __init__(self, config, device, dtype):
         super().__init__(config, device, dtype)
-        self.dtype, self.keys, self.values = dtype, self.keys.to(dtype), self.values.to(dtype)
+        self.keys, self.values = self.keys.to(dtype), self.values.to(dtype)
 
     def reach(self, T, last, window):
         return engine.reach(last, self.length + T, window, self.keys.device)
