@@ -18,7 +18,9 @@ import base64
 import contextlib
 import dataclasses
 import errno
+import gc
 import hashlib
+import http.client
 import io
 import json
 import logging
@@ -33,6 +35,7 @@ import socket
 import sys
 import threading
 import time
+import traceback
 import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
@@ -72,6 +75,7 @@ MAX_STOPS, MAX_STOP_LENGTH = 4, 256  # stop sequences, and characters of one
 MAX_MESSAGES = 500
 MAX_MESSAGE_LENGTH = 8000  # characters of one message
 MAX_CONVERSATION_LENGTH = 32000  # characters of all messages
+MAX_HEAD = 2**17  # bytes, of request line and headers
 MAX_BODY = 2**20  # bytes: 32,000 characters escaped as \uXXXX\uXXXX take 384,000
 MAX_CONNECTIONS = 512  # each is a thread
 MAX_WAITING = 64  # requests that wait for a worker; the next one is told to come back
@@ -116,8 +120,8 @@ class Chat:
             for text in pieces:
                 yield event({"token": text, "gpu": reply.gpu}) if text else b""  # the first sends the headers
             yield event({"done": True})
-        except ReplyFailed as failure:
-            yield event({"error": str(failure)})
+        except HTTPException as failure:
+            yield event({"error": failure.description})
 
 
 def clamp(name: str, value, default, low, high):
@@ -186,8 +190,8 @@ def read_json(environ: dict) -> dict:
         raise BadRequest(f"the body ended after {len(body)} of {length} bytes")
     try:
         value = json.loads(body.decode("utf-8"), parse_constant=no_constant)
-    except (ValueError, RecursionError):
-        raise BadRequest("the body is not valid JSON in UTF-8") from None
+    except (ValueError, RecursionError) as error:
+        raise BadRequest(f"the body is not valid JSON in UTF-8: {error}") from None
     if not isinstance(value, dict):
         raise BadRequest('the body must be a JSON object: {"messages": [...]}')
     return value
@@ -299,7 +303,8 @@ class Pool:
 
     @property
     def available(self) -> int:
-        return self.idle.qsize()
+        with self.lock:  # `take` empties the queue for a moment, to choose
+            return self.idle.qsize()
 
     def rests(self) -> bool:
         return self.available >= len(self.workers)
@@ -392,8 +397,6 @@ class ChatServer:
             response = self.dispatch(request)
         except HTTPException as error:
             response = refusal(request, error)
-        except ReplyFailed as failure:  # of one that was not streamed
-            response = refusal(request, InternalServerError(str(failure)))
         except ClientGone:
             response = Response(status=499)  # nobody reads it; the number is nginx's, for the log
         except Exception:  # werkzeug would take an OSError of ours for a client that left, and say nothing
@@ -447,7 +450,10 @@ class ChatServer:
             if chat.streamed:
                 response = Response(chat.write(pieces, reply, self.name), mimetype="text/event-stream")
             else:
-                response = json_response(chat.whole(pieces, reply, self.name))
+                try:
+                    response = json_response(chat.whole(pieces, reply, self.name))
+                except HTTPException as failure:
+                    response = refusal(request, failure)
             response.headers.extend(headers | STREAM_HEADERS)
             response.call_on_close(pieces.close)
             response.call_on_close(lease.end)  # for pieces that were never begun, and so cannot be closed
@@ -464,9 +470,8 @@ class ChatServer:
     def pieces(self, chat: Chat, prompt: list[int], lease: Lease, reply: "Reply", sock) -> Iterator[str]:
         """The reply's text, a piece for every token, maybe "". The worker goes back when it ends, however it does.
 
-        Raises ReplyFailed with a sentence for the client.
+        Whatever fails is an HTTPException, whose sentence a stream that has begun passes on.
         """
-
         looked = -math.inf
 
         def check() -> None:
@@ -477,10 +482,11 @@ class ChatServer:
             if hung_up(sock):
                 raise ClientGone
             if self.ended.is_set():
-                raise ReplyFailed("the server is shutting down")
+                raise busy("the server is shutting down")
 
         try:
             yield ""  # before anything is computed: the client may know that its turn has come
+            check()  # it may also have left while it waited
             engine, sampling = lease.worker.engine, (chat.max_tokens, chat.temperature, chat.top_k)
             seed = random.getrandbits(31) if chat.seed is None else chat.seed
             tokens = engine.generate(prompt, *sampling, seed=seed, top_p=chat.top_p, check=check)
@@ -489,16 +495,17 @@ class ChatServer:
                 yield text
                 check()
             reply.end = "stop" if reply.stopped or reply.last in reply.stop_tokens else "length"
-        except ReplyFailed:
+        except ClientGone:  # or it closed its sending side only, and reads this
+            raise BadRequest("the connection was closed from the client's side") from None
+        except HTTPException:
             reply.end = "shutdown"
             raise
-        except ClientGone:
-            return  # nobody reads what is still written
-        except Exception:
-            log.exception("the engine on %s failed", lease.worker.device)
-            self.examine(lease.worker)
+        except Exception as error:
             reply.end = "error"
-            raise ReplyFailed("the model failed on this request; the server's log says why") from None
+            log.exception("the engine on %s failed", lease.worker.device)
+            traceback.clear_frames(error.__traceback__)  # which hold what the engine was computing with
+            self.examine(lease.worker)
+            raise InternalServerError("the model failed on this request; the server's log says why") from None
         finally:
             lease.end()
             log.info("%s", reply)
@@ -540,7 +547,7 @@ class ChatServer:
         return json_response(report, 200 if self.ready else 503)
 
     def on_stats(self, request: Request) -> Response:
-        workers, available = list(self.pool.workers), self.pool.available
+        available, workers = self.pool.available, list(self.pool.workers)  # in this order none is counted twice
         return json_response({
             "total_workers": len(workers),
             "available_workers": available,
@@ -567,10 +574,6 @@ class ChatServer:
         wait_until(self.pool.rests, 1)
 
 
-class ReplyFailed(Exception):
-    """What went wrong after a reply had begun, in a sentence for its client."""
-
-
 @dataclass
 class Reply:
     """What the log tells of a reply; the conversation itself is nobody's business."""
@@ -595,16 +598,17 @@ class Reply:
             yield token
 
     def until(self, stops: tuple[str, ...], texts: Iterator[str]) -> Iterator[str]:
-        """The texts up to the first stop sequence. What may yet become one is held back."""
+        """The texts up to the first stop sequence that is whole. What may yet become one is held back."""
         if not stops:
             yield from texts
             return
         held = ""
         for text in texts:
             held += text
-            if cuts := [held.index(stop) for stop in stops if stop in held]:
+            if found := [(held.index(stop) + len(stop), -len(stop)) for stop in stops if stop in held]:
                 self.stopped = True
-                yield held[: min(cuts)]
+                end, size = min(found)  # the first to be whole, and of those the longest
+                yield held[: end + size]
                 return
             starts = (stop[:size] for stop in stops for size in range(len(stop) - 1, 0, -1))
             kept = max((len(start) for start in starts if held.endswith(start)), default=0)
@@ -649,11 +653,10 @@ def client(environ: dict) -> str:
 
 def refusal(request: Request, error: HTTPException) -> Response:
     """An error as JSON, in the shape of the protocol that its path belongs to, with the headers that it brings."""
-    response = error.get_response(request.environ)
     kind = "invalid_request_error" if error.code < 500 else "server_error"
     ours, openais = {"detail": error.description}, openai_error(error.description, kind)
-    response.data = json.dumps(openais if request.path.startswith("/v1/") else ours)
-    response.mimetype = "application/json"
+    response = json_response(openais if request.path.startswith("/v1/") else ours, error.code)
+    response.headers.extend(header for header in error.get_headers() if header[0] != "Content-Type")
     return response
 
 
@@ -722,6 +725,7 @@ class OpenAIChat(Chat):
             return event(frame | {"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
 
         try:
+            next(pieces)  # begun: from here on its end is logged, however it comes
             yield chunk({"role": "assistant", "content": ""})
             for text in pieces:
                 yield chunk({"content": text}) if text else b""
@@ -729,8 +733,8 @@ class OpenAIChat(Chat):
             if self.include_usage:
                 yield event(frame | {"choices": [], "usage": self.usage(reply)})
             yield b"data: [DONE]\n\n"
-        except ReplyFailed as failure:
-            yield event(openai_error(str(failure), "server_error"))
+        except HTTPException as failure:
+            yield event(openai_error(failure.description, "server_error"))
 
     def whole(self, pieces: Iterator[str], reply: "Reply", model: str) -> dict:
         message = {"role": "assistant", "content": "".join(pieces), "refusal": None}
@@ -819,23 +823,30 @@ class Page:
 
 
 class RequestReader(io.RawIOBase):
-    """A socket's bytes until a deadline for all of them: a timeout alone starts anew with every byte."""
+    """A socket's bytes until a deadline for all of them: a timeout alone starts anew with every byte.
+
+    HTTPException when more than `left` of them have come: without it a head may take six megabytes.
+    """
 
     def __init__(self, sock: socket.socket, seconds: float):
-        self.sock, self.deadline = sock, time.monotonic() + seconds
+        self.sock, self.deadline, self.left = sock, time.monotonic() + seconds, MAX_HEAD
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer) -> int:
+        if self.left <= 0:
+            raise http.client.HTTPException(f"a request's head may have {MAX_HEAD} bytes")
         self.sock.settimeout(max(self.deadline - time.monotonic(), 0.001))
-        return self.sock.recv_into(buffer)
+        received = self.sock.recv_into(buffer)
+        self.left -= received
+        return received
 
 
 class Drain:
     """What werkzeug empties before it closes a connection, so that the client sees the answer and not a reset.
 
-    It would wait for ten megabytes or the connection's end, and hold the request's resources for as long.
+    By itself it would read ten megabytes, or until the client closes, and hold the request's resources so long.
     """
 
     def __init__(self, sock: socket.socket):
@@ -927,14 +938,15 @@ class Connection(WSGIRequestHandler):
         lengths = self.headers.get_all("Content-Length", [])
         if len(lengths) > 1:
             environ["CONTENT_LENGTH"] = ", ".join(lengths)  # werkzeug takes the last; read_json takes none
-        self.rfile = Drain(self.connection)
+        self.rfile.raw.left = MAX_BODY
+        self.rfile = Drain(self.connection)  # the environ has the reader; werkzeug only empties what is left
         return environ
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """For requests that never reach the application."""
         self.request_version = "HTTP/1.1"  # an unreadable request counts as 0.9, and gets no headers
         log.info("%s %s %d", self.client_address[0], ascii(getattr(self, "requestline", "")[:200]), code)
-        body = json.dumps({"detail": message or HTTPStatus(code).description}).encode()
+        body = json.dumps({"detail": explain or message or HTTPStatus(code).description}).encode()
         self.send_response(code)
         headers = {"Content-Type": "application/json", "Content-Length": len(body), "Connection": "close"}
         for name, value in (headers | CORS).items():
@@ -942,7 +954,9 @@ class Connection(WSGIRequestHandler):
         self.end_headers()
         self.wfile.write(body)
         self.wfile.flush()
-        self.close_connection = True
+        self.close_connection, drain = True, Drain(self.connection)
+        while drain.read(65536):  # what still comes, so that the client sees this answer and not a reset
+            pass
 
     def version_string(self) -> str:
         return "chat_web"
@@ -976,9 +990,11 @@ class Server(ThreadedWSGIServer):
             body = json.dumps(
                 {"detail": f"too many connections: the limit is {MAX_CONNECTIONS}, half for one address"}
             )
-            head = f"Retry-After: {RETRY_SECONDS}\r\nContent-Type: application/json\r\nConnection: close"
+            headers = {"Retry-After": RETRY_SECONDS, "Content-Type": "application/json", "Connection": "close"}
+            head = "".join(f"{name}: {value}\r\n" for name, value in (headers | CORS).items())
+            log.info("%s 503: too many connections", client_address[0])
             with contextlib.suppress(OSError):
-                request.send(f"HTTP/1.1 503 Service Unavailable\r\n{head}\r\n\r\n{body}".encode())
+                request.send(f"HTTP/1.1 503 Service Unavailable\r\n{head}\r\n{body}".encode())
             return self.shutdown_request(request)
         try:
             super().process_request(request, client_address)
@@ -1006,10 +1022,6 @@ class Server(ThreadedWSGIServer):
             self.connected[address] -= 1
             self.connected += Counter()  # drops addresses whose count is 0
 
-    def wait_for_connections(self, seconds: float) -> None:
-        """Waits until nobody is connected, at most some seconds."""
-        wait_until(lambda: not self.connected, seconds)
-
     def handle_error(self, request, client_address) -> None:
         if not isinstance(sys.exc_info()[1], OSError):  # those are connections that went away
             log.exception("a connection from %s failed", client_address[0])
@@ -1026,6 +1038,8 @@ def listen(host: str, port: int) -> socket.socket:
                 f"port {port} is in use by another program; stop that one, or pass another -p"
             ) from None
         raise SystemExit(f"cannot listen on {host} port {port}: {error.strerror or error}") from None
+    except (TypeError, UnicodeError):
+        raise SystemExit(f"cannot listen on {host}: it is no address, nor the name of one") from None
 
 
 # ------------------------------------------------------------------------------------------------------------
@@ -1054,18 +1068,19 @@ def parse_args(argv: list[str]) -> Settings:
     parser.error = lambda message: sys.exit(f"{message} (--help lists the flags)")
     flag = parser.add_argument
     flag("-n", "--num-gpus", type=int, default=1, help="GPUs to use, one replica each (default: 1)")
-    sources = "training that the model comes from: sft or rl, or the older mid and base (default: sft)"
+    sources = "training that the model comes from: sft or rl, the older mid, or base, which cannot chat (default: sft)"
     flag("-i", "--source", choices=("sft", "rl", "mid", "base"), help=sources)
     for short, (name, (default, low, high)) in zip("tkm", SAMPLING.items(), strict=True):
-        what = f"a reply's {name.replace('_', ' ')} by default, {low} to {high} (default: {default})"
+        what = f"a reply's {name.replace('_', ' ')} where a request has none, {low:g} to {high:g} (default: {default})"
         flag(f"-{short}", f"--{name.replace('_', '-')}", type=type(low), default=default, help=what)
     flag("-g", "--model-tag", help="the model's tag, or a path to its folder (default: the deepest there is)")
     flag("-s", "--step", type=int, help="the training step (default: the last)")
     flag("-p", "--port", type=int, default=8000, help="port; 0 takes any that is free (default: 8000)")
     precisions = ("float32", "bfloat16")
     flag("-d", "--dtype", choices=precisions, default="bfloat16", help="precision (default: bfloat16)")
-    kinds = ("auto", "cuda", "cpu", "mps")
-    flag("--device-type", choices=kinds, default="auto", help="where to run (default: auto)")
+    kinds = ("auto", "cuda", "mps", "cpu")
+    where = f"where to run; auto is the first of {', '.join(kinds[1:])} that is there (default: auto)"
+    flag("--device-type", choices=kinds, default="auto", help=where)
     flag("--host", default="0.0.0.0", help="address to listen on (default: 0.0.0.0, all of this machine's)")
     args = vars(parser.parse_args(argv))
     ranges = {name: (low, high) for name, (_, low, high) in SAMPLING.items()}
@@ -1083,6 +1098,8 @@ def import_torch():
     warnings.filterwarnings("ignore", "Failed to initialize NumPy")  # torch's; nothing here uses it
     import torch
 
+    # It plans anew for every length of a prompt and every thread, and each of our requests has its own thread.
+    torch.backends.cuda.enable_cudnn_sdp(False)
     return torch
 
 
@@ -1106,7 +1123,9 @@ def load(settings: Settings, app: ChatServer) -> None:
         try:
             engine = model.engine(device)
             next(engine.generate([model.tokenizer.special["<|bos|>"]], 1))  # what cannot run says so now
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:  # torch.OutOfMemoryError on CUDA; elsewhere it has no name of its own
+            if not re.search("out of memory|allocate memory", str(error)):
+                raise
             raise SystemExit(
                 f"{device} has too little free memory for {found.model}, {settings.dtype}"
             ) from None
@@ -1122,13 +1141,15 @@ def load(settings: Settings, app: ChatServer) -> None:
         f"context {engine.context} tokens, decoding: {engine.mode}, {time.monotonic() - started:.1f} s",
         flush=True,
     )
+    gc.collect()
+    gc.freeze()  # torch's objects stay; to walk over them took a large JSON body ten times as long as to read it
     app.open(model.name, model.tokenizer, demo)
 
 
 def pick_checkpoint(settings: Settings, checkpoint) -> tuple:
     """The checkpoint that was asked for, and False; or, where nothing was and there is none, the demo and True."""
     base, demo = checkpoint.base_dir(), Path(__file__).with_name("demo")
-    asked = (settings.source, settings.model_tag, settings.step, os.environ.get("NANOCHAT_BASE_DIR"))
+    asked = (settings.source, settings.model_tag, settings.step, os.environ.get("NANOCHAT_BASE_DIR") or None)
     if any(value is not None for value in asked) or checkpoint.holds_any(base):
         return checkpoint.find(base, settings.source or "sft", settings.model_tag, settings.step), False
     own = "pass -g PATH or set NANOCHAT_BASE_DIR to load a model of your own"
@@ -1151,6 +1172,10 @@ def pick_devices(settings: Settings, torch) -> list:
     if kind != "cuda":
         if settings.num_gpus > 1:
             raise SystemExit(f"-n {settings.num_gpus} needs CUDA GPUs: on {kind} there is one worker")
+        try:
+            torch.zeros(1, device=kind, dtype=getattr(torch, settings.dtype))
+        except (RuntimeError, TypeError) as error:
+            raise SystemExit(f"{kind} has no {settings.dtype} here ({error}); pass another -d") from None
         return [torch.device(kind)]
     if settings.num_gpus > torch.cuda.device_count():
         raise SystemExit(f"-n {settings.num_gpus}: only {torch.cuda.device_count()} CUDA GPUs are visible")
@@ -1180,7 +1205,7 @@ def main(argv: list[str] | None = None) -> None:
     log.info("shutting down: running replies have %d seconds", SHUTDOWN_SECONDS)
     server.shutdown()
     app.close(SHUTDOWN_SECONDS)
-    server.wait_for_connections(1)
+    wait_until(lambda: not server.connected, 1)
     os._exit(0)  # a normal exit aborts when a thread is still inside torch; what was printed has been flushed
 
 
