@@ -8,6 +8,7 @@ and the key, shape or number. Nothing here knows HTTP, and nothing imports nanoc
 
 import bisect
 import codecs
+import contextlib
 import itertools
 import json
 import os
@@ -60,6 +61,16 @@ def base_dir() -> Path:
     return Path(os.environ.get("NANOCHAT_BASE_DIR") or "~/.cache/nanochat").expanduser()
 
 
+@contextlib.contextmanager
+def readable() -> Iterator[None]:
+    """SystemExit for a folder that this user may not look into."""
+    try:
+        yield
+    except OSError as error:
+        raise SystemExit(f"{error.filename}: {error.strerror}") from None
+
+
+@readable()
 def holds_any(base: Path) -> bool:
     """Whether a base directory holds a complete checkpoint of any source."""
     parents = [base / name for names in SOURCES.values() for name in names]
@@ -70,14 +81,12 @@ def subfolders(parent: Path) -> list[Path]:
     return sorted(path for path in parent.iterdir() if path.is_dir()) if parent.is_dir() else []
 
 
+@readable()
 def find(base: Path, source: str, tag: str | None = None, step: int | None = None) -> Found:
     """The checkpoint with this tag and step, the largest of each where None. A tag may also be a path."""
     notes: list[str] = []
-    try:
-        folder = pick_folder(base, source, tag, notes)
-        steps, lonely = pairs(folder)
-    except OSError as error:
-        raise SystemExit(f"{error.filename}: {error.strerror}") from None
+    folder = pick_folder(base, source, tag, notes)
+    steps, lonely = pairs(folder)
     if not steps:
         held = f"only {', '.join(lonely)} without a meta" if lonely else f"it holds {listing(folder)}"
         raise SystemExit(f"no model_NNNNNN.pt with its meta_NNNNNN.json in {folder}: {held}")
@@ -223,7 +232,7 @@ KEYS = (
     ("backout_lambda",                                "1",    "smear"),
 )  # fmt: skip
 
-# What computes as if a layer's scale had not been invented yet.
+# Scales that change nothing, for layers from before there were any.
 NEUTRAL = {"resid_lambdas": 1.0, "x0_lambdas": 0.0}
 
 
@@ -235,7 +244,7 @@ def recognise(weights: dict[str, Tensor], last_layer: int) -> Era:
     """The era of a checkpoint, from its keys and the width of the value embeddings' gate."""
     for era in ERAS:
         tensor = weights.get(era.sign.format(last=last_layer))
-        if tensor is not None and (era.sign != GATE or tensor.shape[-1] == era.gate_columns):
+        if tensor is not None and (era.sign != GATE or tensor.shape[-1:] == (era.gate_columns,)):
             return era
     raise Misfit("key transformer.wte.weight is missing: this is no nanochat model")
 
@@ -277,10 +286,10 @@ def model_config(meta: dict) -> dict:
     given = meta.get("model_config")
     if not isinstance(given, dict):
         raise Misfit("there is no model_config in the meta")
-    for name in ("sequence_len", "vocab_size", "n_head"):
+    for name, least in (("sequence_len", 2), ("vocab_size", 1), ("n_head", 1)):
         value = given.get(name)
-        if type(value) is not int or not 1 <= value <= 2**24:
-            raise Misfit(f"model_config.{name} is {value!r}, which is no number from 1 to {2**24}")
+        if type(value) is not int or not least <= value <= 2**24:
+            raise Misfit(f"model_config.{name} is {value!r}, which is no number from {least} to {2**24}")
     return given
 
 
@@ -296,6 +305,8 @@ def measure(weights: dict[str, Tensor], given: dict, n_layer: int, era: Era) -> 
     V, H = given["vocab_size"], given["n_head"]
     if rows < V:
         raise Misfit(f"transformer.wte.weight has {rows} rows for a vocab_size of {V}")
+    if C < (24 if "smear" in era.features else max(1, era.gate_columns)):
+        raise Misfit(f"transformer.wte.weight has {C} channels, which are too few for era {era.name}")
     if C % H or C // H % 2 or N % (C // H) or N == 0 or H % (N // (C // H)):
         raise Misfit(
             f"{C} channels and {N} key/value channels cannot be split over model_config.n_head = {H} heads"
@@ -355,7 +366,7 @@ def pick_softcap(era: Era, meta: dict, base_meta: dict) -> tuple[float, str]:
     """The softcap, and how it was chosen where the checkpoint cannot tell.
 
     Era G had 15, and 20 for a week of March 2026. A base run of that week is known by two defaults among its
-    settings, a chat model by its base model's.
+    settings, a chat model by its base model's; one whose own settings have a dtype is older than that week.
     """
     own = meta["model_config"].get("softcap")
     if own is not None:
@@ -365,14 +376,10 @@ def pick_softcap(era: Era, meta: dict, base_meta: dict) -> tuple[float, str]:
     if era.name != "G":
         return 15.0, ""
     override = 'add "softcap": 15 or 20 to the meta\'s model_config if you know better'
-    settings = [clock.get("user_config") or {} for clock in (meta, base_meta)]
-    if "dtype" not in settings[0] and any(
-        "adam_beta1" in s and s.get("eval_tokens") == 41943040 for s in settings
-    ):
-        return (
-            20.0,
-            f"softcap 20, guessed from user_config (eval_tokens and adam_beta1 of March 2026); {override}",
-        )
+    tuned, base = (of.get("user_config") or {} for of in (meta, base_meta))
+    of_that_week = any("adam_beta1" in run and run.get("eval_tokens") == 41943040 for run in (tuned, base))
+    if of_that_week and "dtype" not in tuned:
+        return 20.0, f"softcap 20, guessed from user_config (eval_tokens and adam_beta1 of March 2026); {override}"
     return 15.0, f"softcap 15, since nothing points to the week of March 2026 that had 20; {override}"
 
 
@@ -417,6 +424,7 @@ class Checkpoint:
         return Engine(GPT(self.config, weights), self.tokenizer)
 
 
+@readable()
 def read(found: Found, dtype: torch.dtype) -> Checkpoint:
     """Opens a checkpoint's files: each is read once, none can run code. SystemExit names what does not fit."""
     tokenizer = read_tokenizer(found.tokenizer)
@@ -436,12 +444,16 @@ def read(found: Found, dtype: torch.dtype) -> Checkpoint:
 def read_weights(path: Path) -> dict[str, Tensor]:
     """A model file's tensors, in memory of their own: a file that changes later changes nothing."""
     try:
+        with path.open("rb") as file:
+            if file.read(4) != b"PK\3\4":  # other forms than today's take ways through torch that have run code
+                raise ValueError("it is no zip archive, as torch has saved since 2020")
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged or hostile file fails in any way, and none may be a traceback
         raise SystemExit(f"{path}: torch cannot read it as plain tensors ({first_line(error)})") from None
-    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+    tensors = isinstance(weights, dict) and all(isinstance(value, Tensor) for value in weights.values())
+    if not tensors or any(value.is_nested for value in weights.values()):
         raise SystemExit(f"{path}: it holds something else than a dict of tensors")
-    return {str(key).removeprefix("_orig_mod."): value for key, value in weights.items()}
+    return {str(key).removeprefix("_orig_mod."): value.detach() for key, value in weights.items()}
 
 
 def read_meta(path: Path) -> dict:
@@ -477,6 +489,7 @@ def first_line(error: Exception) -> str:
 TOOL_MARKERS = ("<|python_start|>", "<|python_end|>", "<|output_start|>", "<|output_end|>")
 TURN_MARKERS = ("<|user_start|>", "<|user_end|>", "<|assistant_start|>", "<|assistant_end|>")
 SPECIALS = ("<|bos|>", *TURN_MARKERS, *TOOL_MARKERS)
+PROBE = "Is it 12.5 + 3?\n\n\tIt's  çà 漢字 🙂 "  # letters, digits, signs and spaces of all kinds
 
 
 class Pickled:
@@ -505,7 +518,9 @@ def read_tokenizer(path: Path) -> "Tokenizer":
         encoding = tiktoken.Encoding(
             "nanochat", pat_str=state["pat_str"], mergeable_ranks=ranks, special_tokens=specials
         )
-    except Exception as error:  # as in read_weights
+        if encoding.decode(encoding.encode_ordinary(PROBE)) != PROBE:
+            raise ValueError("its pattern leaves out text")
+    except BaseException as error:  # as in read_weights; when tiktoken's native code fails that is no Exception
         raise SystemExit(f"{path}: it is no tokenizer of nanochat's ({first_line(error)})") from None
     return Tokenizer(encoding, specials)
 
@@ -576,9 +591,8 @@ class Tokenizer:
 
         first = bisect.bisect_left(range(len(turns)), True, key=lambda turn: len(prompt(turn)) <= limit)
         if first == len(turns):
-            raise ValueError(
-                f"the newest message takes {len(prompt(first - 1))} tokens, and only {limit} fit"
-            )
+            what = "the system message and the newest message take" if system else "the newest message takes"
+            raise ValueError(f"{what} {len(prompt(first - 1))} tokens, and only {limit} fit")
         return prompt(first), turns[first]
 
     def deltas(self, tokens: Iterable[int]) -> Iterator[str]:

@@ -1,21 +1,22 @@
 """Token ids in, token ids out: nanochat's model in every shape it has had, with cache, sampler and calculator.
 
 checkpoint.py turns files into a `Config` and a dict of weights; `GPT` is the forward pass over them; `Engine` reads
-a prompt through it once and yields the reply token by token. This file knows nothing of files, HTTP or threads, and
-it does not batch: one engine writes one reply at a time, and chat_web.py has one engine per GPU. Only the benchmark
-at its end, `python engine.py`, looks at the other files, to choose a model as they do.
+a prompt through it once and yields the reply token by token. This file knows nothing of files or HTTP, and of threads
+only that CUDA records for one at a time. It does not batch: one engine writes one reply at a time, and chat_web.py has
+one engine per GPU. Only the benchmark at its end, `python engine.py`, looks at the other files, to choose a model as
+they do.
 
 Letters in the shape comments:
-    B batch    T tokens in this call    S tokens seen so far, these included    V vocabulary
+    B batch    T tokens in this call    S tokens seen so far, or those in reach, these included    V vocabulary
     C channels (n_embd)    H query heads    K key/value heads    D channels of one head (C / H)
 """
 
 import argparse
 import ast
+import contextlib
 import json
 import math
 import operator
-import os.path
 import re
 import statistics
 import threading
@@ -24,7 +25,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from itertools import cycle, islice
+from itertools import cycle, islice, takewhile
 
 import torch
 import torch.nn.functional as F
@@ -80,9 +81,9 @@ def norm(x: Tensor) -> Tensor:
 
 
 def rotary_tables(config: Config, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """cos and sin of position * base^(-2c/D), for both halves of a head: each (sequence_len, 1, D).
+    """cos and sin of position * base^(-2c/D), each (sequence_len, 1, D): twice side by side, to fill a head.
 
-    The frequencies are those of RoFormer (Su et al. 2021, section 3.2.2).
+    The second sines are negated, for `rotate`. The frequencies are those of RoFormer (Su et al. 2021, section 3.2.2).
     """
     exponent = torch.arange(0, config.head_dim, 2, dtype=torch.float32, device=device) / config.head_dim
     positions = torch.arange(config.sequence_len, dtype=torch.float32, device=device)
@@ -98,16 +99,16 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.addcmul(x * cos, x.roll(x.size(-1) // 2, dims=-1), sin)  # u cos + w sin, w cos - u sin
 
 
-SPARSE = 2**20  # bytes of a matrix, below which it is read sooner than zeros are found
-USED = 0.4  # of its rows: a larger share is not read sooner, here and there, than all of them in a row
-MANY = 128  # rows, from which on each part of a cut matrix is multiplied by itself
+SPARSE = 2**20  # bytes: a smaller matrix is read sooner than the zeros are found
+USED = 0.4  # share of a matrix's rows; to read more of them, here and there, takes as long as all of them in a row
+MANY = 128  # from so many rows on, the parts of a cut matrix are multiplied one by one
 WIDEST_PART = {torch.float32: 384, torch.bfloat16: 128}  # columns; as read soonest where it was measured
 
 
 def linear(x: Tensor, weight: Tensor, sparse: bool = False, widens: bool = False) -> Tensor:
     """x (..., C) times a matrix (N, C), or what `cut` made of one: (..., N).
 
-    `sparse` says that x has many zeros; `widens`, that many rows are multiplied in float32, whatever the dtype.
+    `sparse` says that x has many zeros; `widens`, that from MANY rows on the product is in float32, whatever the dtype.
     """
     shape, rows = x.shape[:-1], x.numel() // x.size(-1)
     if weight.dim() == 3 and rows < MANY:
@@ -127,7 +128,8 @@ def linear(x: Tensor, weight: Tensor, sparse: bool = False, widens: bool = False
 def cut(weight: Tensor) -> Tensor:
     """A matrix (N, C) cut into parts of some rows, each of them turned: (parts, C, width).
 
-    Every thread gets a part, at least. Where N has no divisor that makes fair ones the matrix stays whole.
+    There are as many parts as threads, or more, unless they would be narrower than 32. Where N has no divisor that is
+    small enough, and at least 16, the matrix stays whole.
     """
     N, C = weight.shape
     widest = max(32, min(WIDEST_PART[weight.dtype], N // torch.get_num_threads()))
@@ -138,9 +140,9 @@ def cut(weight: Tensor) -> Tensor:
 def gather(x: Tensor, parts: Tensor, sparse: bool) -> Tensor:
     """One row x (C,) times a cut matrix (parts, C, width): (parts, width).
 
-    That is a sum of a table's rows, each as often as x says, as in a bag of embeddings; and for those torch has what
-    it has not for products: a kernel that fetches ahead, and reads at the speed of the memory. It reads nothing where
-    x is zero, if `sparse` says that this is worth looking for.
+    That is a weighted sum of a table's rows, which torch calls a bag of embeddings. Its kernel for that fetches ahead,
+    and reads about as fast as the memory; those for products do not. Where x is zero nothing is read, if `sparse` says
+    that zeros are worth looking for.
     """
     J, C, width = parts.shape
     rows, starts = places(J, C)
@@ -152,7 +154,7 @@ def gather(x: Tensor, parts: Tensor, sparse: bool) -> Tensor:
 
 def bags(table: Tensor, rows: Tensor, starts: Tensor, amounts: Tensor) -> Tensor:
     """Sums of rows of a table (..., width), each times its amount; a sum begins where `starts` says: (sums, width)."""
-    return torch.embedding_bag(table.view(-1, table.size(-1)), rows, starts, False, 0, False, amounts)[0]
+    return torch.embedding_bag(table.view(-1, table.size(-1)), rows, starts, mode=0, per_sample_weights=amounts)[0]
 
 
 @lru_cache
@@ -202,6 +204,18 @@ def shortest(ways: dict, times: int) -> dict:
     return {way: min(spent[way] for spent in rounds) for way in ways}
 
 
+def seconds(work: Callable[[], object], device: torch.device, times: int = 5) -> float:
+    """The median time of some work, after a warm-up."""
+    spent = []
+    for _ in range(times + 1):
+        started = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        spent.append(time.perf_counter() - started)
+    return statistics.median(spent[1:])
+
+
 def bytes_of(weights: Iterable[Tensor]) -> int:
     return sum(weight.nbytes for weight in weights)
 
@@ -243,10 +257,10 @@ class KVCache:
     def nbytes(self) -> int:
         return self.keys.nbytes + self.values.nbytes
 
-    def rewind(self, length: int, last: int = 0) -> None:
-        """Forgets all but the first `length` tokens, the newest of which is `last`."""
+    def rewind(self, length: int, newest: int = 0) -> None:
+        """Forgets all but the first `length` tokens, of which `newest` is the last."""
         self.length = length
-        self.last = torch.tensor([[last]], device=self.keys.device)  # smear and bigram need it one step later
+        self.newest = torch.tensor([[newest]], device=self.keys.device)  # smear and bigram need it one step later
 
     def positions(self, T: int) -> Tensor:
         """Where the next T tokens stand: (T,) int64."""
@@ -273,7 +287,7 @@ class KVCache:
     def advance(self, ids: Tensor) -> None:
         """Called once every layer has stored ids (1, T)."""
         self.length += ids.size(1)
-        self.last = ids[:, -1:]
+        self.newest = ids[:, -1:]
 
 
 class FixedStep:
@@ -283,8 +297,8 @@ class FixedStep:
     `stride` positions. It moves on by itself.
     """
 
-    def __init__(self, cache: KVCache, position: Tensor, last: Tensor, end: int, stride: int):
-        self.cache, self.position, self.last, self.end, self.stride = cache, position, last, end, stride
+    def __init__(self, cache: KVCache, position: Tensor, newest: Tensor, end: int, stride: int):
+        self.cache, self.position, self.newest, self.end, self.stride = cache, position, newest, end, stride
         self.dtype = cache.dtype
 
     def positions(self, T: int) -> Tensor:
@@ -304,7 +318,7 @@ class FixedStep:
 
     def advance(self, ids: Tensor) -> None:
         self.position += 1
-        self.last.copy_(ids)
+        self.newest.copy_(ids)
 
 
 def attend_once(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, starts: Tensor) -> Tensor:
@@ -319,11 +333,25 @@ def attend_once(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, starts: Tensor) -
     return bags(table, rows, starts, amounts.reshape(-1)).view(q.shape)
 
 
+def attend_plainly(q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None, is_causal=False) -> Tensor:
+    """What scaled_dot_product_attention computes of scaled queries, which on MPS it does wrongly in several releases.
+
+    Some see keys to come, in bfloat16 (pytorch issue 195910), others read beyond the last of many (174861).
+    """
+    (B, H, T, D), K, S = q.shape, k.size(1), k.size(2)
+    if is_causal:
+        attn_mask = torch.ones(T, S, dtype=torch.bool, device=q.device).tril()
+    scores = (q.reshape(B, K, -1, D) @ k.mT).float().view(B, H, T, S)
+    if attn_mask is not None:
+        scores = scores.masked_fill(~attn_mask, -torch.inf)
+    return (scores.softmax(-1).to(v.dtype).view(B, K, -1, S) @ v).view(B, H, T, D)
+
+
 class GPT:
     """nanochat's transformer. Weights go by nanochat's names; what an era did not have yet is not there.
 
-    The dict is taken over, and changed: q, k and v become one matrix, and on a CPU that is faster then each matrix
-    is cut, so that no layer is held twice.
+    The dict is taken over, and changed, so that no layer is held twice: q, k and v become one matrix, and on a CPU that
+    is faster so the matrices are cut.
     """
 
     def __init__(self, config: Config, weights: dict[str, Tensor]):
@@ -356,7 +384,7 @@ class GPT:
         w, c, T = self.weights, self.config, ids.size(1)
         last = last or T
         positions = cache.positions(T) if cache else torch.arange(T, device=ids.device)
-        before = torch.cat((cache.last if cache else ids[:, :1], ids[:, :-1]), dim=1)  # the token before each
+        before = torch.cat((cache.newest if cache else ids[:, :1], ids[:, :-1]), dim=1)  # the token before each
         rotary = self.cos[positions], self.sin[positions]
         rows = [T] * (c.n_layer - 1) + [last]  # what the last layer makes of the others nobody reads
         spans = {(window, n): cache.reach(T, n, window) if cache else reach(n, T, window, ids.device)
@@ -409,6 +437,8 @@ class GPT:
         c = self.config
         if "rows" in mask:
             return attend_once(q * c.scale, k, v, **mask)
+        if q.device.type == "mps":
+            return attend_plainly(q * c.scale, k, v, **mask)
         grouped = c.n_head != c.n_kv_head
         return F.scaled_dot_product_attention(q, k, v, **mask, scale=c.scale, enable_gqa=grouped)
 
@@ -509,7 +539,7 @@ def calculate(expression: str) -> str | None:
     return None if answer is None or overflowed else str(answer)
 
 
-def evaluate(tree: ast.AST) -> int | float | None:
+def evaluate(tree: ast.AST) -> int | float:
     """Arithmetic over a syntax tree. ValueError for any node that is not on the list."""
     match tree:
         case ast.Constant(value=int() | float() as number):
@@ -600,7 +630,10 @@ class Ahead:
         self.temperature, self.top_p, self.top_k = number(()), number(()), number((), dtype=torch.int64)
         ends = [min(start + self.stride, self.context) for start in range(0, self.context, self.stride)]
         with torch.inference_mode():
-            self.steps = [self.record(partial(self.step, end)) for end in ends]
+            self.steps = []
+            for end in ends:  # the warm-up reads a place in reach, as a query that sees no key has no answer
+                self.position.fill_(end - 1)
+                self.steps.append(self.record(partial(self.step, end)))
             kinds = ("greedy", "all", "few", "sorted")
             self.draws = {kind: self.record(partial(self.choose, kind)) for kind in kinds}
             self.compare()
@@ -711,7 +744,7 @@ class Lookup:
         self.indexed, self.size, self.drafted, self.pause, self.wait = 0, SHORTEST, 0, 1, 0
 
     def draft(self, newest: int, wrong: int, room: int) -> list[int]:
-        """At most `room` tokens after the newest, which is not among the others yet. `wrong` of the last draft were."""
+        """At most `room` tokens to follow `newest`, which `tokens` lacks. Of the last draft `wrong` were not drawn."""
         if self.drafted:
             self.size = SHORTEST if wrong else min(2 * self.size, LONGEST)
             self.wait, self.pause = (self.pause, min(2 * self.pause, 64)) if wrong == self.drafted else (0, 1)
@@ -722,22 +755,22 @@ class Lookup:
         start = self.follower.get((*self.tokens[1 - NGRAM :], newest)) if self.wait < 0 else None
         self.drafted = min(self.size, room) if start is not None else 0
         period = [*self.tokens[start : start + self.drafted], newest] if self.drafted else []
-        return list(islice(cycle(period), self.drafted))  # what repeats itself shortly may do so again
+        return list(islice(cycle(period), self.drafted))  # text that ends too soon is taken to repeat itself
 
 
 class Engine:
     """Writes replies with one model, one after the other, and remembers the conversation that it read last.
 
-    The tokenizer gives the calculator its text: `special` (name -> id), `encode(text)` and `decode(tokens)`.
-    `ahead` makes it decode as on CUDA, a step ahead of whoever reads, `drafts` as on a CPU, from drafts; None is
-    where that pays.
+    The tokenizer has `special` (name -> id), `stops` (ids that end a reply), `encode(text)` and `decode(tokens)`.
+    `ahead` makes it decode a step ahead of whoever reads, `drafts` from drafts; None is as it pays: the first on CUDA,
+    the second on a CPU.
     """
 
     def __init__(self, model: GPT, tokenizer, ahead: bool | None = None, drafts: bool | None = None):
         self.model = model
         self.tokenizer = tokenizer
         self.context = model.config.sequence_len
-        self.stops = {tokenizer.special["<|assistant_end|>"], tokenizer.special["<|bos|>"]}
+        self.stops = tokenizer.stops
         self.cache = KVCache(model.config, model.device, model.dtype)
         self.rng = torch.Generator(model.device)
         self.read: list[int] = []  # the tokens that are in the cache
@@ -762,7 +795,7 @@ class Engine:
 
     def remembers(self, prompt: list[int]) -> int:
         """How many of a prompt's first tokens need not be read. The last one must: its logits are wanted."""
-        return len(os.path.commonprefix((self.read, prompt[:-1])))
+        return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(self.read, prompt[:-1])))
 
     def generate(
         self,
@@ -776,8 +809,8 @@ class Engine:
     ) -> Iterator[int]:
         """Yields the reply to a prompt, at most max_tokens tokens of it, a final stop token included.
 
-        It ends after <|assistant_end|> or <|bos|>, after max_tokens, or when the context is full. The same seed
-        and prompt give the same tokens. `check` is called while a long prompt is read, and may raise to end it.
+        It ends after <|assistant_end|> or <|bos|>, after max_tokens, or when the context is full. In float32 the same
+        seed and prompt give the same tokens, whatever was read before; bfloat16 may round differently. `check` is called while a long prompt is read, and may raise to end it.
         Raises ValueError, at the call, for a prompt that is empty or longer than the context.
         """
         room = self.context - len(prompt)
@@ -791,8 +824,9 @@ class Engine:
     def restart(self) -> None:
         """After a failure: returns what memory it can and forgets everything; raises if it cannot compute."""
         if self.model.device.type == "cuda":
-            torch.cuda.empty_cache()
-        next(self.generate([0], 1))  # a conversation with nothing in common with the last
+            with contextlib.suppress(RuntimeError):  # after a recording that failed it may refuse; what counts is next
+                torch.cuda.empty_cache()
+        next(self.generate([0], 1))  # of a prompt of one token nothing is remembered
 
     def reply(self, prompt: list[int], budget: int, settings: dict, check: Callable) -> Iterator[int]:
         del self.read[self.reused :]
@@ -861,21 +895,9 @@ def step_bytes(engine: Engine, length: int) -> int:
     """What one decode step must read: every matrix, and the cache rows in reach. Of a table it reads one row."""
     tables, c = ("transformer.wte.", "value_embeds.", "bigram_embed."), engine.model.config
     matrices = [tensor for name, tensor in engine.model.weights.items() if not name.startswith(tables)]
-    rows = sum(min(length, length if window is None else window + 1) for window in c.windows)
+    rows = sum(length if window is None else min(length, window + 1) for window in c.windows)
     row = 2 * c.n_kv_head * c.head_dim * engine.cache.keys.element_size()
     return bytes_of(matrices) + rows * row
-
-
-def seconds(work: Callable[[], object], device: torch.device, times: int = 5) -> float:
-    """The median time of some work, after a warm-up."""
-    spent = []
-    for _ in range(times + 1):
-        started = time.perf_counter()
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        spent.append(time.perf_counter() - started)
-    return statistics.median(spent[1:])
 
 
 def bandwidth(device: torch.device) -> float:
@@ -901,7 +923,7 @@ def random_weights(
 class NoTokenizer:
     """No token is special: a reply goes on for as long as it is timed."""
 
-    special = dict.fromkeys(("<|python_start|>", "<|python_end|>", "<|assistant_end|>", "<|bos|>"), -1)
+    special, stops = dict.fromkeys(("<|python_start|>", "<|python_end|>"), -1), frozenset()
 
 
 def measure(engine: Engine) -> dict:
@@ -939,7 +961,8 @@ def measure(engine: Engine) -> dict:
         spent = seconds(lambda: [next(reply) for _ in range(written)], model.device) / written  # noqa: B023
         share = report["step_bytes"] / spent / read
         report["decode"][way] = {"tokens_per_second": round(1 / spent, 1), "share": round(share, 3)}
-        print(f"decode after {length} tokens, {way}: {1 / spent:.1f} tokens/s, {share:.0%} of it", flush=True)
+        speed = f"{1 / spent:.1f} tokens/s, {share:.0%} of that bandwidth"
+        print(f"decode after {length} tokens, {way}: {speed}", flush=True)
 
     conversation: list[int] = []
     turn = context // 32

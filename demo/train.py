@@ -7,7 +7,7 @@
 
 It needs torch and tiktoken, as the server does, and nothing else. No corpus is read: every conversation is
 written by the tables and the grammar below from a seed, and the same seed gives the same model. The forward
-pass, the calculator and the sampler are the server's own (engine.py, one folder up); only the optimiser is
+pass, the calculator, the sampler and the tokenizer are the server's own (one folder up); only the optimiser is
 here. In the order of this file: word lists, phrases, skills, conversations, tokenizer, training, evaluation.
 
 What is called held out is for the evaluation only: phrasings are never trained on, and words, names, topics
@@ -39,6 +39,7 @@ from torch import Tensor
 HERE = Path(__file__).resolve().parent
 if str(HERE.parent) not in sys.path:
     sys.path.append(str(HERE.parent))
+from checkpoint import SPECIALS, Tokenizer, find, read  # noqa: E402
 from engine import GPT, Config, Engine, calculate, shortest  # noqa: E402
 
 # ------------------------------------------------------------------------------------------------------------
@@ -3844,20 +3845,8 @@ def conversation(rng: random.Random, turns: int, mix: list = SKILLS) -> list[Tur
 
 VOCAB = 1280  # a multiple of 64, so that the embedding has no padding rows
 PATTERN = r" ?\p{L}+|\p{N}{1,2}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"
-SPECIAL = ["<|bos|>", "<|user_start|>", "<|user_end|>", "<|assistant_start|>", "<|assistant_end|>",
-           "<|python_start|>", "<|python_end|>", "<|output_start|>", "<|output_end|>"]
 WHOLE_WORDS = 256
 SPLIT = re.compile(r" ?[^\W\d_]+|\d{1,2}| ?(?:[^\w\s]|_)+[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+")  # PATTERN for re
-
-
-class Tokenizer:
-    """What the engine needs of a tokenizer, around the Encoding that is pickled in nanochat's format."""
-
-    def __init__(self, encoding: tiktoken.Encoding):
-        self.encoding = encoding
-        self.encode = encoding.encode_ordinary
-        self.decode = encoding.decode
-        self.special = {name: encoding.encode_single_token(name) for name in SPECIAL}
 
 
 def train_tokenizer(rng: random.Random) -> tiktoken.Encoding:
@@ -3881,7 +3870,7 @@ def train_tokenizer(rng: random.Random) -> tiktoken.Encoding:
             pieces[word[1:] if word[0].isupper() else word] += n
         elif not chunk.isdigit():
             pieces[chunk] += n
-    merges += frequent_pairs(pieces, VOCAB - len(SPECIAL) - WHOLE_WORDS - len(merges), set(merges))
+    merges += frequent_pairs(pieces, VOCAB - len(SPECIALS) - WHOLE_WORDS - len(merges), set(merges))
     known = set(merges)
     merges += [f" {letter}".encode() for letter in ALPHABET]
     for chunk, _ in sorted(chunks.items(), key=lambda item: (-item[1], item[0])):
@@ -3889,9 +3878,9 @@ def train_tokenizer(rng: random.Random) -> tiktoken.Encoding:
         tail = word[1:] if word[:1].isupper() else word
         if word[:1].isalpha() and (not tail or tail.encode() in known):
             merges += [step for step in dict.fromkeys((word.encode(), chunk.encode())) if step not in merges]
-    del merges[VOCAB - len(SPECIAL) :]
+    del merges[VOCAB - len(SPECIALS) :]
     ranks = {token: rank for rank, token in enumerate(merges)}
-    special = {name: len(ranks) + i for i, name in enumerate(SPECIAL)}
+    special = {name: len(ranks) + i for i, name in enumerate(SPECIALS)}
     return tiktoken.Encoding("rustbpe", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens=special)
 
 
@@ -4169,7 +4158,8 @@ def train(seed: int, phases: list[Phase], folder: Path, threads: int, products: 
     rng = random.Random(seed)
     encoding = train_tokenizer(rng)
     save_tokenizer(encoding, folder)
-    tokenizer, weights = Tokenizer(encoding), new_weights(torch.Generator().manual_seed(seed))
+    tokenizer = Tokenizer(encoding, encoding._special_tokens)
+    weights = new_weights(torch.Generator().manual_seed(seed))
     total = sum(phase.steps for phase in phases)
     print(f"tokenizer: {encoding.n_vocab} tokens, {time.time() - began:.0f} s; model: "
           f"{sum(w.numel() for w in weights.values()):,} parameters; {total} steps of {STEP_TOKENS} tokens, "
@@ -4264,18 +4254,10 @@ WAYS = {"greedy": dict(temperature=0.0, top_k=0), "default": dict(temperature=0.
 EVALUATED = [skill for skill, _ in SKILLS]
 
 
-def newest(folder: Path) -> Path:
-    paths = sorted(tag_folder(folder).glob("model_*.pt"))
-    if not paths:
-        raise SystemExit(f"no model_*.pt in {tag_folder(folder)}: run without --eval first")
-    return paths[-1]
-
-
 def load(folder: Path) -> tuple[Engine, Tokenizer]:
-    tokenizer = Tokenizer(pickle.loads((folder / "tokenizer" / "tokenizer.pkl").read_bytes()))
-    weights = torch.load(newest(folder), weights_only=True)
-    model = GPT(CONFIG, {name: w.float() for name, w in weights.items()})
-    return Engine(model, tokenizer), tokenizer
+    """The last model that was saved there, as the server reads it."""
+    engine = read(find(folder, "sft"), torch.float32).engine(torch.device("cpu"))
+    return engine, engine.tokenizer
 
 
 def case(rng: random.Random, skill) -> list[Turn]:
@@ -4309,7 +4291,7 @@ def is_right(turn: Turn, text: str | None) -> bool:
 
 def evaluate(folder: Path, cases: int, wrong: int, processes: int) -> None:
     """Prints the table of the README. `wrong` is how many wrong answers of each skill are shown."""
-    path = newest(folder)
+    path = find(folder, "sft").model
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
         conversations = pool.submit(long_conversations, folder)
         verdicts = list(pool.map(partial(judge, folder, cases), range(len(EVALUATED))))
