@@ -8,7 +8,8 @@ with --drafts DEPTH what drafting saves.
 
 Most tests use a tiny random model or a scripted engine and need a second or less. The goldens (checkpoints of every era
 with the tokens that nanochat's own code gave) are looked for in $NANOCHAT_GOLDENS, else in ../shared/goldens; without
-them those tests skip, except in CI. No test asserts a time; where one waits, it waits for an event.
+them those tests skip, except in CI. No test asserts a time; where one waits, it waits for an event, or, where
+something must not happen, a moment.
 """
 
 import argparse
@@ -17,7 +18,6 @@ import collections
 import contextlib
 import copy
 import dataclasses
-import hashlib
 import http.client
 import http.server
 import importlib
@@ -37,6 +37,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -184,7 +185,7 @@ def text_of(raw: bytes) -> str:
 
 
 def until(condition, seconds=20):
-    """Waits for a condition. It is the only clock here, and it only bounds a failure."""
+    """Waits for a condition; the clock only bounds a failure."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
@@ -303,6 +304,11 @@ def require_goldens():
         pytest.skip(f"no goldens in {GOLDENS}")
 
 
+def package(name: str):
+    """A package that CI installs, and others may not have."""
+    return importlib.import_module(name) if os.environ.get("CI") else pytest.importorskip(name)
+
+
 def golden_json(name: str):
     require_goldens()
     return json.loads((GOLDENS / name).read_text())
@@ -312,7 +318,7 @@ def golden_json(name: str):
 def golden(request, monkeypatch):
     """What a golden file expects, its logits, and the checkpoint as `find` and `read` give it in float32."""
     require_goldens()
-    numpy = pytest.importorskip("numpy")
+    numpy = package("numpy")
     expected = json.loads(request.param.read_text())
     monkeypatch.setenv("NANOCHAT_BASE_DIR", str(request.param.parent.parent))
     found = find(expected["source"], expected["tag"], expected["step"])
@@ -611,6 +617,17 @@ def test_a_draw_is_that_of_torchs_multinomial(V):
         assert int(engine.draw(logits, 0.8, ours)) == int(torch.multinomial(probabilities, 1, generator=torchs))
 
 
+@pytest.mark.parametrize("T, S, window, K", [(1, 40, None, 4), (9, 9, None, 4), (9, 40, None, 2), (9, 40, 3, 2), (1, 5, 3, 1), (30, 30, 7, 4)])
+def test_attention_without_torchs_is_the_same(T, S, window, K):
+    """What runs on MPS, here on a CPU."""
+    rng = torch.Generator().manual_seed(1)
+    oldest, mask = engine.reach(T, S, window, torch.device("cpu"))
+    q = torch.randn(1, T, 4, 8, generator=rng).transpose(1, 2)
+    k, v = (torch.randn(1, K, S, 8, generator=rng)[:, :, oldest:] for _ in range(2))
+    torchs = torch.nn.functional.scaled_dot_product_attention(q, k, v, **mask, scale=0.3, enable_gqa=K != 4)
+    torch.testing.assert_close(engine.attend_plainly(q * 0.3, k, v, **mask), torchs)
+
+
 def test_same_seed_and_prompt_give_the_same_tokens_whatever_came_before():
     writer = engine.Engine(tiny_model(), NoTools)
     first = list(writer.generate([1, 2, 3], 20, 1.0, 50, seed=7))
@@ -687,8 +704,25 @@ def test_what_is_recorded_stays_on_its_device(era, monkeypatch):
     assert {device for _, device in seen.devices} == {"meta"}, seen.devices
 
 
+def test_no_step_is_recorded_where_a_query_sees_no_key(monkeypatch):
+    """The answer of such a query depends on the kernel, and would stay in the cache. On CUDA a step runs before it is recorded."""
+    unseen, attend, record = [], engine.GPT.attend, engine.Ahead.record
+
+    def watched(self, q, k, v, mask):
+        unseen.append("attn_mask" in mask and bool(mask["attn_mask"].isinf().all()))
+        return attend(self, q, k, v, mask)
+
+    monkeypatch.setattr(engine.GPT, "attend", watched)
+    monkeypatch.setattr(engine.Ahead, "record", lambda self, work: work() or record(self, work))
+    _, config, weights, _ = adapted("R2", {"model_config": CONFIG | {"window_pattern": "SSSL", "sequence_len": 4096}})
+    model = engine.GPT(config, weights)
+    engine.Ahead(model, engine.KVCache(config, model.device, model.dtype), torch.Generator())
+    assert len(unseen) > 4 * 16 and not any(unseen)
+
+
 def test_a_step_ahead_that_did_not_count_draws_no_token():
     """What the calculator forces comes instead of a token that was already drawn."""
+    require_goldens()
     model = checkpoint.read(checkpoint.find(GOLDENS / "tooluse", "sft"), FLOAT32)
     gpt, lengths = engine.GPT(model.config, model.weights), []
     one, two = (engine.Engine(gpt, model.tokenizer, ahead=ahead) for ahead in (True, False))
@@ -1060,6 +1094,7 @@ def extended(**extra):
     return random_weights("R2") | {name.replace("__", "."): value for name, value in extra.items()}
 
 
+GATE_OF_THE_LAST = checkpoint.GATE.format(last=CONFIG["n_layer"] - 1)
 MISFITS = {
     "missing key": (without("transformer.h.2.mlp.c_fc.weight"), None, ["transformer.h.2.mlp.c_fc.weight", "missing"]),
     "unknown key": (extended(surprise=torch.ones(2)), None, ["surprise", "unknown"]),
@@ -1080,6 +1115,10 @@ MISFITS = {
     "softcap": (None, change(softcap=-1), ["softcap", "-1"]),
     "experts": (extended(transformer__h__0__mlp__router__gate__weight=torch.ones(4, 48)), None, ["mixture-of-experts"]),
     "experts in the meta": (None, change(num_experts=8), ["mixture-of-experts"]),
+    "no room for a reply": (None, change(sequence_len=1), ["sequence_len is 1"]),
+    "no channels": (extended(transformer__wte__weight=torch.ones(320, 0)), None, ["0 channels"]),
+    "fewer channels than smear reads": (random_weights("R2", channels=16), None, ["16 channels", "R2"]),
+    "a gate without columns": (random_weights("R1") | {GATE_OF_THE_LAST: torch.ones(())}, None, ["ve_gate.weight", "unknown"]),
 }  # fmt: skip
 
 
@@ -1089,6 +1128,20 @@ def test_a_checkpoint_that_does_not_fit_ends_in_a_sentence_with_file_and_reason(
     sentence = refusal(checkpoint.read, find("sft"), FLOAT32)
     for word in [str(base), *words]:
         assert word in sentence
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_nested_tensors_are_refused(base):
+    nested = torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])
+    write_pair(base / "chatsft_checkpoints" / "d4", weights=extended(lm_head__weight=nested))
+    assert "dict of tensors" in refusal(checkpoint.read, find("sft"), FLOAT32)
+
+
+def test_a_model_file_in_torchs_older_forms_is_refused(base):
+    """They take other ways through torch, one of which has run code in releases that are allowed here."""
+    write_pair(base / "chatsft_checkpoints" / "d4")
+    torch.save(random_weights("R2"), find("sft").model, _use_new_zipfile_serialization=False)
+    assert "no zip archive" in refusal(checkpoint.read, find("sft"), FLOAT32)
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "text", "json"])
@@ -1144,6 +1197,14 @@ def test_a_tokenizer_that_cannot_chat_is_refused_by_the_token_it_lacks(tmp_path)
     encoding = tiktoken.Encoding("x", pat_str=r"\S+", mergeable_ranks=ranks, special_tokens={"<|bos|>": 256})
     (tmp_path / "tokenizer.pkl").write_bytes(pickle.dumps(encoding, protocol=4))
     assert "<|user_start|>" in refusal(checkpoint.read_tokenizer, tmp_path / "tokenizer.pkl")
+
+
+@pytest.mark.parametrize("pattern", ["", "x*", "(?!)", r"\S+", "("])
+def test_a_tokenizer_whose_pattern_leaves_out_text_is_refused(tmp_path, pattern):
+    odd = byte_encoding()
+    odd._pat_str = pattern
+    (tmp_path / "tokenizer.pkl").write_bytes(pickle.dumps(odd, protocol=4))
+    assert "tokenizer.pkl" in refusal(checkpoint.read_tokenizer, tmp_path / "tokenizer.pkl")
 
 
 def test_compiled_models_prefix_is_dropped(base):
@@ -1486,9 +1547,47 @@ def test_worker_comes_back_after_an_engines_failure_and_the_client_is_told():
     assert app.pool.available == 1
 
 
+def test_after_an_engines_failure_its_tensors_are_gone_before_it_restarts(monkeypatch):
+    """Or what ran out of memory would still have it."""
+    held, seen = [], []
+
+    def run_out():
+        activations = torch.zeros(9)
+        held.append(weakref.ref(activations))
+        raise torch.OutOfMemoryError(f"no room beside {activations.numel()}")
+
+    monkeypatch.setattr(ScriptedEngine, "restart", lambda self: seen.append(held[0]()))
+    assert "error" in events(post(make_app(ScriptedEngine(run_out)), body()).data)[-1]
+    assert seen == [None]
+
+
 @pytest.mark.parametrize("error", [TimeoutError(), BrokenPipeError(), ConnectionResetError(), ValueError(), KeyError()])
 def test_an_engines_own_os_errors_are_not_taken_for_a_client_that_left(error):
     assert "error" in events(post(make_app(ScriptedEngine(error)), body()).data)[-1]
+
+
+def test_a_client_that_left_as_its_turn_came_touches_no_engine(monkeypatch):
+    left, scripted = [], ScriptedEngine("x", END)
+    monkeypatch.setattr(chat_web, "hung_up", lambda sock: bool(left))
+    app = make_app(scripted)
+    with Client(app).post("/chat/completions", json=body()) as response:
+        left.append(True)
+        response.get_data()
+    assert not scripted.asked and app.pool.available == 1
+
+
+@pytest.mark.parametrize("path, stream", [("/chat/completions", True), ("/v1/chat/completions", True), ("/v1/chat/completions", False)])
+def test_who_closes_only_its_sending_side_is_told_and_not_that_the_reply_is_done(path, stream):
+    gate = threading.Event()
+    with serving(make_app(ScriptedEngine("a", lambda: gate.wait(20) and "b", "c" * 1000, END))) as port, connect(port) as sock:
+        sock.sendall(request_bytes(body(stream=stream), path))
+        if stream:
+            read_until(sock, b'"a"')
+        sock.shutdown(socket.SHUT_WR)
+        time.sleep(0.2)  # the FIN is on its way
+        gate.set()
+        raw = read_all(sock)
+    assert b"from the client's side" in raw and b'"done"' not in raw and b"[DONE]" not in raw and b"finish" not in raw.split(b"error")[1]
 
 
 def test_a_fault_before_the_stream_is_a_500_of_the_same_shape(monkeypatch, caplog):
@@ -1551,13 +1650,15 @@ def test_a_hang_up_is_seen_at_the_next_token_even_if_that_token_has_no_text():
 
 def test_a_hang_up_before_the_first_token_frees_the_worker():
     gate = threading.Event()
-    app = make_app(ScriptedEngine(lambda: gate.wait(20) and "x", "y" * 1000))
+    scripted = ScriptedEngine(lambda: gate.wait(20) and "x", "y" * 1000)
+    app = make_app(scripted)
     with serving(app) as port:
         with connect(port) as sock:
             sock.sendall(request_bytes(body()))
             until(lambda: app.pool.available == 0)
         gate.set()
         until(lambda: app.pool.available == 1)
+    assert scripted.said <= 2
 
 
 def test_a_client_that_resets_in_its_body_leaves_no_trace_but_a_line(caplog):
@@ -1826,7 +1927,7 @@ def test_the_log_tells_how_a_reply_ended(caplog, say, end):
 @contextlib.contextmanager
 def openai_client(*say, **flags):
     """The real openai package against a real server over a scripted engine; yields both and the application."""
-    openai = pytest.importorskip("openai") if not os.environ.get("CI") else __import__("openai")
+    openai = package("openai")
     scripted = ScriptedEngine(*say)
     app = make_app(scripted, **flags)
     with serving(app) as port, openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=0) as client:
@@ -1945,6 +2046,34 @@ def test_openai_models_are_listed_and_found_by_id():
         assert client.models.retrieve(model.id).id == model.id
         with pytest.raises(openai.NotFoundError, match="d4-sft-step-7"):
             client.models.retrieve("gpt-4")
+
+
+def test_openai_a_whole_reply_that_the_shutdown_cuts_is_a_503_and_one_line_in_the_log(caplog):
+    caplog.set_level("INFO", "chat_web")
+    scripted = EndlessEngine()
+    app = make_app(scripted)
+    with serving(app) as port, connect(port) as sock:
+        sock.sendall(request_bytes(body(), "/v1/chat/completions"))
+        assert scripted.going.wait(20)
+        app.close(0)
+        raw = read_all(sock)
+    assert raw.startswith(b"HTTP/1.1 503") and b"Retry-After" in raw and b"shutting down" in raw
+    assert len(caplog.records) == 1 and caplog.records[0].getMessage().endswith("shutdown")
+
+
+def test_openai_who_leaves_at_the_first_chunk_is_in_the_log_too(caplog):
+    caplog.set_level("INFO", "chat_web")
+    app = make_app(ScriptedEngine("x" * 100, END))
+    response = Client(app).post("/v1/chat/completions", json=body(stream=True))
+    next(response.iter_encoded())
+    response.close()
+    assert "client left" in caplog.text and app.pool.available == 1
+
+
+@pytest.mark.parametrize("asked", [{"\ud800\n": 1}, {"stream_options": {"\ud800": 1}}, {"messages": [HELLO[0] | {"\ud800": 1}]}])
+def test_openai_a_name_that_is_no_text_is_refused_as_any_other(asked):
+    response = Client(make_app(ScriptedEngine())).post("/v1/chat/completions", data=json.dumps(body() | asked))
+    assert response.status_code == 400 and "not supported" in response.json["error"]["message"]
 
 
 def test_openai_failures_are_the_right_exceptions_before_and_in_mid_stream():
@@ -2109,6 +2238,13 @@ def test_a_huge_content_length_is_refused_without_reading(port):
     assert raw.startswith(b"HTTP/1.1 413") and b'{"detail": "' in raw
 
 
+@pytest.mark.parametrize("line, lines, status", [(1000, 90, 200), (1500, 90, 431), (60_000, 30, 431), (66_000, 1, 431), (10, 200, 431)])
+def test_a_head_that_is_too_large_is_431(port, line, lines, status):
+    head = b"".join(b"X-%d: %s\r\n" % (number, b"x" * line) for number in range(lines))
+    raw = talk(port, b"GET /health HTTP/1.1\r\nHost: x\r\n" + head + b"\r\n")
+    assert raw.startswith(b"HTTP/1.1 %d " % status)
+
+
 def test_a_large_body_that_is_sent_whole_still_sees_its_413(port):
     with connect(port) as sock:
         sock.sendall(b"POST /chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 2000000\r\n\r\n" + b"x" * 2_000_000)
@@ -2193,9 +2329,10 @@ def test_no_header_tells_versions_of_what_runs_here(port):
 
 FUZZ = settings(deadline=None, max_examples=int(os.environ.get("FUZZ", 150)), derandomize=not os.environ.get("FUZZ"),
                 database=None, suppress_health_check=list(HealthCheck))  # fmt: skip
+TEXT = st.text(st.characters(exclude_categories=()))  # halves of surrogate pairs too
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just("user"),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text() | st.just("content"), inner, max_size=4),
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXT | st.just("user"),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT | st.just("content"), inner, max_size=4),
 )
 MESSAGE = st.fixed_dictionaries({}, optional={"role": st.sampled_from(["user", "assistant", "system"]) | JSON, "content": JSON})
 BODY = st.fixed_dictionaries({}, optional={"messages": st.lists(MESSAGE, max_size=4) | JSON, "temperature": JSON,
@@ -2233,9 +2370,10 @@ def test_the_deltas_of_any_tokens_joined_are_the_whole_decoding(raw, texts):
 @given(st.lists(st.text("abc", max_size=4), max_size=12), st.lists(st.text("abc", min_size=1, max_size=4), max_size=4))
 def test_a_stop_sequence_ends_any_text_at_its_first_place_however_the_text_is_cut(texts, stops):
     reply, whole = chat_web.Reply("", 1, 1, 0, 0.0, set()), "".join(texts)
-    cuts = [whole.index(stop) for stop in stops if stop in whole]
-    assert "".join(reply.until(tuple(stops), iter(texts))) == whole[: min(cuts, default=None)]
-    assert reply.stopped == bool(cuts)
+    ends = [end for end in range(len(whole) + 1) if whole[:end].endswith(tuple(stops))] if stops else []
+    longest = max(len(stop) for stop in stops if whole[: ends[0]].endswith(stop)) if ends else 0
+    assert "".join(reply.until(tuple(stops), iter(texts))) == (whole[: ends[0] - longest] if ends else whole)
+    assert reply.stopped == bool(ends)
 
 
 NUMBER = st.integers(0, 10**12).map(str) | st.floats(0, 1e9, allow_nan=False).map(lambda x: f"{x:.3f}") | st.just("007")
@@ -2334,8 +2472,9 @@ PAGE_CONFIG = {
                  "max_tokens": {"default": 512, "low": 1, "high": 4096}},
     "limits": {"messages": 500, "message": 8000, "conversation": 32000},
 }
-CSP = ("default-src 'none'; script-src 'sha256-{}'; style-src 'unsafe-inline'; connect-src 'self'; img-src 'self' data:; "
-       "base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+
+
+LONG_REPLY = [f"word{i} " if i % 25 else f"\n\n{'- item' if i % 75 else '### Part'} {i} **bold** `code`\n\n" for i in range(4000)]
 
 
 # A server that does as it is told ---------------------------------------------------------------------------
@@ -2396,12 +2535,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.reply(200 if script.health["ready"] else 503, json.dumps(script.health).encode(), "application/json")
         if self.path != "/":
             return self.reply(404, b'{"detail": "There is no such page."}', "application/json")
-        page = (HERE / "ui.html").read_text()
-        hashed = base64.b64encode(hashlib.sha256(re.search(r"<script>(.*?)</script>", page, re.S)[1].encode()).digest()).decode()
-        block = script.raw_config if script.raw_config is not None else json.dumps(script.config).replace("<", "\\u003c")
-        page = page.replace('<script type="application/json" id="config">{}</script>',
-                            f'<script type="application/json" id="config">{block}</script>')
-        self.reply(200, page.encode(), "text/html; charset=utf-8", **{"Content-Security-Policy": CSP.format(hashed)})
+        page = chat_web.Page(HERE / "ui.html")
+        if script.raw_config is not None:
+            page.html = page.html.replace(page.SLOT, page.SLOT.replace("{}", script.raw_config))
+        self.reply(200, page.response(script.config).data, "text/html; charset=utf-8", **page.headers)
 
     def do_POST(self):
         script = self.server.script
@@ -2453,6 +2590,7 @@ class Server(http.server.ThreadingHTTPServer):
 @pytest.fixture(scope="session")
 def chromium():
     chromium = debian("chromium")
+    assert sync_api or not os.environ.get("CI"), "CI needs playwright"
     if sync_api is None:
         pytest.skip("there is no playwright here")
     with sync_api.sync_playwright() as playwright:
@@ -2731,10 +2869,7 @@ def test_stop_frees_the_worker_keeps_the_text_and_goes_on_from_it(page, script, 
     expect(last(page).locator(".stopped")).to_be_visible()
     expect(last(page).locator(".body")).to_have_text("I was say")
     expect(page.locator("#box")).to_be_focused()
-    deadline = time.monotonic() + 10
-    while not script.gone and time.monotonic() < deadline:
-        page.wait_for_timeout(20)
-    assert script.gone, "the server never noticed that its reader had left"
+    until(lambda: script.gone)
     say(page, "Go on")
     expect(last(page).locator(".body")).to_have_text("Hello there.")
     assert script.requests[-1]["messages"] == [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "I was say"},
@@ -3917,8 +4052,7 @@ def test_the_cost_of_a_token_stays_flat(page, script):
             count.records = count.elsewhere = window.read = 0
         }
     }""")
-    tokens = [f"word{i} " if i % 25 else f"\n\n{'- item' if i % 75 else '### Part'} {i} **bold** `code`\n\n" for i in range(4000)]
-    steps = [step for i in range(0, 4000, 20) for step in (b"".join(map(encode, tokens[i:i + 20])), 0.01)]
+    steps = [step for i in range(0, 4000, 20) for step in (b"".join(map(encode, LONG_REPLY[i : i + 20])), 0.01)]
     script.answer(*steps)
     say(page, "Go")
     until_true(page, "state.conversations.get(state.current).messages.length === 202")
@@ -4007,8 +4141,10 @@ class FakeTorch:
 
     __version__ = "9.9"
 
-    def __init__(self, gpus=0, mps=False):
-        self.cuda, self.gpus = self, gpus
+    float32, bfloat16 = "float32", "bfloat16"
+
+    def __init__(self, gpus=0, mps=False, lacks=None):
+        self.cuda, self.gpus, self.lacks = self, gpus, lacks
         self.backends = type("B", (), {"mps": type("M", (), {"is_available": staticmethod(lambda: mps)})})
 
     def is_available(self):
@@ -4019,6 +4155,10 @@ class FakeTorch:
 
     def device(self, *name):
         return ":".join(map(str, name))
+
+    def zeros(self, count, device, dtype):
+        if dtype == self.lacks:
+            raise TypeError("BFloat16 is not supported on MPS")
 
 
 def devices(line, **machine):
@@ -4034,10 +4174,16 @@ def test_devices_are_what_the_flags_and_the_machine_allow():
 @pytest.mark.parametrize("line, machine, words", [
     ("-n 4", {"gpus": 2}, "4 2"), ("-n 4", {}, "4 CUDA cpu"), ("-n 2", {"mps": True}, "2 CUDA mps"),
     ("-n 2 --device-type cpu", {"gpus": 8}, "2 CUDA cpu"), ("--device-type cuda", {}, "cuda"), ("--device-type mps", {}, "mps"),
+    ("", {"mps": True, "lacks": "bfloat16"}, "mps bfloat16 -d"),
 ])  # fmt: skip
 def test_devices_that_are_not_there_end_in_one_sentence(line, machine, words):
     sentence = refusal(lambda: devices(line, **machine))
     assert all(word in sentence for word in words.split())
+
+
+@pytest.mark.parametrize("host", ["é..x", "é" * 80, "no such host"])
+def test_a_host_that_is_none_ends_in_one_sentence(host):
+    assert "cannot listen" in refusal(chat_web.listen, host, 0)
 
 
 def test_a_used_port_fails_before_anything_is_loaded(base):
@@ -4059,8 +4205,8 @@ def test_a_folder_that_may_not_be_read_ends_in_one_sentence(base, monkeypatch):
 
     (base / "chatsft_checkpoints").mkdir()
     monkeypatch.setattr(Path, "iterdir", forbidden)
-    sentence = refusal(find, "sft")
-    assert str(base / "chatsft_checkpoints") in sentence and "Permission denied" in sentence
+    for sentence in (refusal(find, "sft"), refusal(checkpoint.holds_any, base)):
+        assert str(base / "chatsft_checkpoints") in sentence and "Permission denied" in sentence
 
 
 def located(monkeypatch, home, *argv):
@@ -4076,6 +4222,8 @@ def test_the_demo_model_is_used_only_when_nothing_was_asked_for_and_there_is_not
     assert "demo model" in capsys.readouterr().out
     for argv in (["-i", "sft"], ["-g", "d4"], ["-s", "1"]):
         assert "no " in refusal(located, monkeypatch, tmp_path, *argv)
+    monkeypatch.setenv("NANOCHAT_BASE_DIR", "")  # as if it were not set
+    assert chat_web.pick_checkpoint(chat_web.parse_args([]), checkpoint)[1]
     monkeypatch.setenv("NANOCHAT_BASE_DIR", str(tmp_path))
     assert str(tmp_path) in refusal(chat_web.pick_checkpoint, chat_web.parse_args([]), checkpoint)
     write_tokenizer(tmp_path / ".cache" / "nanochat" / "tokenizer")
@@ -4202,11 +4350,21 @@ def test_the_four_files_work_from_a_scripts_folder(base, tmp_path, place, comman
         assert events(ask(port, body("Hello", max_tokens=5)))[-1] == {"done": True}
 
 
+UNCHANGED = """
+import os, signal, threading, warnings, torch
+def state():
+    handlers = [signal.getsignal(number) for number in signal.valid_signals()]
+    return dict(os.environ), warnings.filters[:], torch.get_num_threads(), threading.active_count(), handlers
+os.environ.clear()  # what the tests themselves have imported is inherited
+before = state()
+import chat_web, checkpoint, engine
+print(state() == before)
+"""
+
+
 def test_importing_the_modules_changes_nothing():
-    code = "import threading, sys, signal; import chat_web, checkpoint, engine, torch\n" \
-           "print(threading.active_count(), signal.getsignal(signal.SIGTERM) == signal.SIG_DFL, torch.get_num_threads() > 0)"  # fmt: skip
-    done = run("-c", code, cwd=HERE)
-    assert done.stdout == "1 True True\n" and done.stderr == ""
+    done = run("-c", UNCHANGED, cwd=HERE)
+    assert done.stdout == "True\n" and done.stderr == ""
 
 
 def test_the_calculator_answers_in_a_server_thread(monkeypatch):
@@ -4381,10 +4539,10 @@ def test_idle_connections_of_one_address_leave_others_an_answer():
         for _ in range(400):
             sock = stack.enter_context(socket.create_connection(("127.0.0.1", port), 20))
             sock.setblocking(False)
-        assert threading.active_count() <= before + chat_web.MAX_CONNECTIONS
         with socket.create_connection(("127.0.0.1", port), 20, ("127.0.0.2", 0)) as neighbour:
             neighbour.sendall(request_bytes(body()))
-            assert b'"done"' in read_all(neighbour)
+            assert b'"done"' in read_all(neighbour)  # and all before it have been let in or sent away
+        assert threading.active_count() <= before + chat_web.MAX_CONNECTIONS // 2 + 1  # the neighbour's may be ending
 
 
 def test_a_second_signal_ends_at_once(base):
@@ -4405,7 +4563,7 @@ def test_replies_that_outlast_the_shutdown_end_in_an_error_event():
         sock.sendall(request_bytes(body()))
         read_until(sock, b'"token"')
         app.close(0.1)
-        assert b'{"error": "the server is shutting down"}' in read_all(sock)
+        assert b'{"error": "the server is shutting down; try again in a few seconds"}' in read_all(sock)
         assert app.pool.available == 1
         assert post(app, body()).status_code == 503
 
@@ -4583,10 +4741,10 @@ def run_quietly(*command) -> None:
 FRIEND = {"Authorization": "Basic " + base64.b64encode(b"friend:secret").decode()}
 
 
-def start_chat(client, **fields):
-    """A connection whose reply has begun, and that reply."""
+def start_chat(client, path="/chat/completions", **fields):
+    """A reply that has begun."""
     connection = client()
-    connection.request("POST", "/chat/completions", json.dumps(body(**fields)), FRIEND)
+    connection.request("POST", path, json.dumps(body(**fields)), FRIEND)
     return connection.getresponse()
 
 
@@ -4631,10 +4789,11 @@ def test_behind_nginx_a_server_killed_in_mid_load_costs_only_its_own_streams(bas
             assert events(start_chat(client, max_tokens=3).read())[-1] == {"done": True}
 
 
-def test_behind_nginx_one_address_has_its_limits(tmp_path):
+@pytest.mark.parametrize("path", ["/chat/completions", "/v1/chat/completions"])
+def test_behind_nginx_one_address_has_its_limits(tmp_path, path):
     app = make_app(*[EndlessEngine() for _ in range(6)], num_gpus=6)
     with serving(app) as port, behind_nginx(tmp_path, port) as client:
-        replies = [start_chat(client) for _ in range(6)]
+        replies = [start_chat(client, path, stream=True) for _ in range(6)]
         assert [reply.status for reply in replies] == [200] * 4 + [429] * 2
         app.close(0)
 
@@ -4663,8 +4822,16 @@ def test_the_readme_names_every_flag_endpoint_and_limit():
         assert f"`{flag}`" in readme and (not short or f"`{short}`" in readme) and (default is None or f"`{default}`" in readme)
     for path in ("GET /", "POST /chat/completions", "GET /health", "GET /stats", "POST /v1/chat/completions", "GET /v1/models"):
         assert f"`{path}`" in readme
-    for number in (chat_web.MAX_MESSAGES, chat_web.MAX_MESSAGE_LENGTH, chat_web.MAX_CONVERSATION_LENGTH, 4096, 200):
-        assert f"{number:,}" in readme
+    c, names = chat_web, ("temperature", "top-k", "max tokens")
+    for row in (
+        f"messages | {c.MAX_MESSAGES} | 400", f"characters of a message | {c.MAX_MESSAGE_LENGTH:,} | 400",
+        f"characters of a conversation | {c.MAX_CONVERSATION_LENGTH:,} | 400", f"body | {c.MAX_BODY >> 20} MiB | 413",
+        *(f"{name} | {low:g} to {high:,g} | clamped" for name, (_, low, high) in zip(names, c.SAMPLING.values(), strict=True)),
+        f"request line and headers | {c.MAX_HEAD >> 10} KiB | 431",
+        f"requests waiting for a worker | {c.MAX_WAITING}, each for {c.WAIT_SECONDS} s", f"connections | {c.MAX_CONNECTIONS}, half",
+        f"time for a request to arrive | {c.REQUEST_SECONDS} s", f"time for a reply to wait for its reader | {c.SEND_SECONDS} s in all",
+    ):  # fmt: skip
+        assert f"| {row}" in readme
 
 
 # ------------------------------------------------------------------------------------------------------------
@@ -4710,12 +4877,10 @@ def measure_load(clients: int, workers=4, tokens=50, seconds=20.0) -> str:
 
 def measure_page() -> None:
     """Prints the browser's time per token of a 4,000-token reply, in a new conversation and in one of 200 messages."""
-    debian("chromium")
-    server = Server(("127.0.0.1", 0), Handler)
+    chromium, server = debian("chromium"), Server(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    words = [f"word{i} " if i % 25 else f"\n\n{'- item' if i % 75 else '### Part'} {i} **bold** `code`\n\n" for i in range(4000)]
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"])
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         for messages in (0, 200) * 3:
             script = server.script = Script()
             script.url = f"http://127.0.0.1:{server.server_port}/"
@@ -4725,7 +4890,7 @@ def measure_page() -> None:
             session = context.new_cdp_session(page)
             session.send("Performance.enable")
             before = {item["name"]: item["value"] for item in session.send("Performance.getMetrics")["metrics"]}
-            script.answer(*[step for i in range(0, 4000, 4) for step in (b"".join(map(encode, words[i : i + 4])), 0.004)])
+            script.answer(*[step for i in range(0, 4000, 4) for step in (b"".join(map(encode, LONG_REPLY[i : i + 4])), 0.004)])
             say(page, "Go")
             while page.evaluate("busy()"):
                 page.wait_for_timeout(250)
