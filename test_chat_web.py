@@ -3074,6 +3074,11 @@ MARKDOWN = {
     "<p>[1  - 2=3]</p>"),
     "a tool call without its answer, and stray markers": ("a<|output_end|> <|python_start|>1/0<|python_end|> b",
     "<p>a [1/0] b</p>"),
+    "a tool call without its answer swallows nothing after it": ("<|python_start|>1/0<|python_end|>\n\n- x\n- y",
+    "<p>[1/0]</p><ul><li><p>x</p></li><li><p>y</p></li></ul>"),
+    "an address in brackets": ("[https://x.org/a](https://x.org/a) [https://x.org]", "<p><a>https://x.org/a</a>https://x.org/a [<a>https://x.org</a>https://x.org]</p>"),
+    "a table under a line of text": ("Here:\n| a |\n|--|\n| 1 |", "<p>Here:</p><table><thead><tr><th>a</th></tr></thead><tbody><tr><td>1</td></tr></tbody></table>"),
+    "a year at the start of a line": ("It was\n2020. Then\n1. x", '<p>It was\n2020. Then</p><ol start="1"><li><p>x</p></li></ol>'),
     "html is text": ("a <b>b</b> &amp; <br> c", "<p>a &lt;b&gt;b&lt;/b&gt; &amp;amp; \n c</p>"),
     "carriage returns": ("# a\r\n\r\n- b\r\n- c\r\n", "<h3>a</h3><ul><li><p>b</p></li><li><p>c</p></li></ul>"),
 }
@@ -3522,7 +3527,7 @@ def test_what_is_no_command_is_said_kept_and_not_sent(page, script, command, wor
 
 def test_commands_are_offered_while_typing_and_chosen_by_keyboard(page, script):
     page.keyboard.type("/")
-    expect(page.locator("#commands li")).to_have_count(6)
+    expect(page.locator("#commands li")).to_have_count(7)
     page.keyboard.type("t")
     expect(page.locator("#commands li")).to_have_count(2)
     page.keyboard.type("o")
@@ -3767,6 +3772,186 @@ def test_the_view_follows_only_when_it_is_at_the_end(page, script):
     finished(page)
     until_true(page, bottom)
     expect(page.locator("#down")).to_be_hidden()
+
+
+@pytest.mark.parametrize("key", ["ArrowUp", "PageUp", "Home", "wheel"])
+def test_the_reader_may_leave_the_end_while_a_reply_streams(page, script, key):
+    """However small the step is, and however fast the end runs away."""
+    filled(page, 60, '`Message ${i} ` + "and some words ".repeat(20)')
+    script.answer(*["word\n\n", 0.005] * 4000)
+    say(page, "Go")
+    expect(last(page)).to_contain_text("word")
+    page.locator("#log").focus()
+    page.locator("#log").hover()
+    page.keyboard.press(key) if key != "wheel" else page.mouse.wheel(0, -20)
+    until_true(page, "!state.follow")
+    top = page.evaluate("log.scrollTop")
+    words = page.evaluate("state.replies.get(state.current).info.tokens")
+    until_true(page, f"state.replies.get(state.current).info.tokens > {words} + 50")
+    assert page.evaluate("log.scrollTop") <= top and not page.evaluate("state.follow")
+    page.keyboard.press("Escape")
+
+
+def test_a_message_that_the_server_refuses_is_not_sent_again_with_the_next(page, script):
+    script.refuse(400, "the newest message takes 1506 tokens, and only 768 fit")
+    say(page, "much too long")
+    expect(last(page).locator(".failed")).to_contain_text("1506 tokens")
+    told(page, script, "Fine.")
+    assert script.requests[-1]["messages"] == [{"role": "user", "content": "Hi"}]
+    script.refuse(503, "all workers are busy")                               # another time it might have been answered
+    say(page, "x" * 5000)
+    expect(last(page).locator(".failed")).to_contain_text("busy")
+    told(page, script, "Fine.")
+    assert script.requests[-1]["messages"][2:] == [{"role": "user", "content": "x" * 5000 + "\n\nHi"}]
+    script.refuse(503, "all workers are busy")
+    say(page, "y" * 5000)
+    expect(last(page).locator(".failed")).to_contain_text("busy")
+    say(page, "z" * 5000)
+    finished(page)
+    assert script.requests[-1]["messages"][4:] == [{"role": "user", "content": "z" * 5000}]  # together they are one too long
+
+
+def test_what_the_server_would_refuse_for_its_length_stays_in_its_field(page, script):
+    told(page, script, "Fine.")
+    page.locator(".row.user").get_by_role("button", name="Edit").click()
+    page.locator("#editor").fill("x" * 8001)
+    page.keyboard.press("Control+Enter")
+    expect(page.locator("#notice")).to_contain_text("8001 characters; at most 8000")
+    expect(page.locator("#editor")).to_have_value("x" * 8001)
+    page.keyboard.press("Escape")
+    say(page, "/system " + "x" * 8001)
+    expect(page.locator("#notice")).to_contain_text("8001 characters")
+    assert page.evaluate("state.settings.system") is None
+    say(page, "🙂" * 8000)                                                    # a character each, as the server counts
+    finished(page)
+    assert script.requests[-1]["messages"][-1]["content"] == "🙂" * 8000
+
+
+def test_notices_reach_screen_readers(page):
+    say(page, "/nope")
+    expect(page.locator("#spoken")).to_contain_text("There is no command /nope")
+
+
+def test_undo_stays_in_sight_when_another_conversation_is_shown_and_is_a_command(page, script):
+    told(page, script, "First.")
+    last(page).get_by_role("button", name="Delete from here on").click()
+    page.locator("#page > header").get_by_role("button", name="New conversation").click()
+    page.locator("#notice").get_by_role("button", name="Undo").click()
+    expect(page.locator(".row .body")).to_have_text(["Hi", "First."])
+    last(page).get_by_role("button", name="Delete from here on").click()
+    page.locator("#notice").get_by_role("button", name="Dismiss").click()
+    say(page, "/undo")
+    expect(page.locator(".row .body")).to_have_text(["Hi", "First."])
+
+
+def test_a_conversation_deleted_while_it_streams_comes_back_with_what_had_come(page, script):
+    script.answer("What had come", threading.Event())
+    say(page, "Hi")
+    expect(last(page).locator(".body")).to_have_text("What had come")
+    page.locator("#list li").get_by_role("button", name="Delete").click()
+    page.locator("#notice").get_by_role("button", name="Undo").click()
+    expect(page.locator(".row .body")).to_have_text(["Hi", "What had come"])
+
+
+def test_the_draft_of_an_unsent_conversation_is_found_again(page, script):
+    told(page, script, "First.")
+    fresh = page.locator("#page > header").get_by_role("button", name="New conversation")
+    fresh.click()
+    page.locator("#box").fill("half a thought")
+    page.locator("#list .open").first.click()
+    expect(page.locator("#box")).to_have_value("")
+    fresh.click()
+    expect(page.locator("#box")).to_have_value("half a thought")
+    fresh.click()
+    expect(page.locator("#box")).to_have_value("half a thought")
+    page.locator("#box").press("Enter")
+    finished(page)
+    fresh.click()
+    expect(page.locator(".row")).to_have_count(0)
+    assert len(titles(page)) == 2
+
+
+def test_another_tab_takes_no_running_reply_for_cut_off_but_a_reload_does(context, page, script):
+    script.answer("It goes on", threading.Event())
+    say(page, "Hi")
+    expect(last(page).locator(".body")).to_have_text("It goes on")
+    page.evaluate("save(state.current)")
+    other = open_page(context, script)
+    other.goto(page.url)
+    other.reload()
+    expect(last(other).locator(".body")).to_have_text("It goes on")
+    expect(other.locator(".failed")).to_have_count(0)
+    page.reload()
+    expect(last(page).locator(".failed")).to_contain_text("ended before the reply did")
+    other.reload()
+    expect(last(other).locator(".failed")).to_contain_text("ended before the reply did")
+
+
+def test_a_page_closed_before_the_first_word_blames_nobody(page, script):
+    script.answer("late", before=threading.Event())
+    say(page, "Hi")
+    until(lambda: script.requests)
+    page.reload()
+    expect(page.locator(".row")).not_to_have_count(0)
+    expect(page.locator("body")).not_to_contain_text("could not be reached")
+
+
+def test_a_covered_page_takes_no_key_and_the_list_closes_when_there_is_no_room(page, script):
+    expect(page.locator("#side")).to_be_visible()
+    page.set_viewport_size({"width": 700, "height": 800})
+    expect(page.locator("#side")).to_be_hidden()
+    page.keyboard.press("Control+Shift+L")
+    expect(page.get_by_role("button", name="Hide the conversations")).to_be_focused()
+    assert page.evaluate("$('page').inert")
+    page.set_viewport_size({"width": 1280, "height": 800})
+    expect(page.locator("#side")).to_be_visible()
+    until_true(page, "!$('page').inert")
+
+
+@pytest.mark.parametrize("height", [340, 200])
+def test_the_commands_stay_in_view_above_a_phones_keyboard(page, height):
+    page.set_viewport_size({"width": 390, "height": height})
+    page.keyboard.type("/")
+    expect(page.locator("#commands")).to_be_visible()
+    assert page.locator("#commands").bounding_box()["y"] >= 0
+
+
+def test_printing_prints_the_whole_conversation(page, script):
+    filled(page, 60, '`Message ${i} ` + "and some words ".repeat(30)')
+    page.emulate_media(media="print")
+    assert page.evaluate("document.documentElement.scrollHeight > log.scrollHeight - 2 && log.scrollHeight > 4000")
+    expect(page.locator("#foot")).to_be_hidden()
+    assert page.pdf().count(b"/Type /Page\n") > 5
+
+
+def test_a_setting_that_was_refused_does_not_stay_in_its_field(page):
+    page.keyboard.press("Control+,")
+    page.locator("#temperature").fill("5")
+    page.keyboard.press("Escape")
+    page.keyboard.press("Control+,")
+    expect(page.locator("#temperature")).to_have_value("0.8")
+
+
+def test_what_the_page_falls_back_to_is_the_servers_table(page):
+    told, own = config_of(Client(make_app(ScriptedEngine())).get("/").text), page.evaluate("FALLBACK")
+    assert own["limits"] == told["limits"]
+    assert {name: {end: own["sampling"][name][end] for end in ends} for name, ends in told["sampling"].items()} == told["sampling"]
+
+
+def test_an_import_that_the_storage_does_not_take_is_not_called_one(context, page, script):
+    told(page, script, "First.")
+    page.evaluate(f"() => {{ {FULL} }}")
+    upload(page, {"conversations": [{"id": "x", "title": "Other", "messages": [{"role": "user", "content": "elsewhere"}]}]})
+    expect(page.locator("#notice")).to_contain_text("keeps no more")
+
+
+def test_text_runs_in_its_own_direction(page, script):
+    told(page, script, "שלום, עולם!")
+    assert page.evaluate("""() => {
+        const range = document.createRange(), text = rows.lastElementChild.querySelector("p"), edge = text.getBoundingClientRect()
+        range.selectNodeContents(text)
+        return edge.right - range.getBoundingClientRect().right
+    }""") < 2, "right to left begins at the right"
 
 
 def test_a_long_conversation_opens_at_its_end(page, script):
