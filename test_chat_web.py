@@ -3853,6 +3853,16 @@ def test_a_conversation_deleted_while_it_streams_comes_back_with_what_had_come(p
     expect(page.locator(".row .body")).to_have_text(["Hi", "What had come"])
 
 
+def test_a_message_whose_reply_was_deleted_can_be_answered(page, script):
+    told(page, script, "First.")
+    expect(page.get_by_role("button", name="Answer")).to_have_count(0)
+    last(page).get_by_role("button", name="Delete from here on").click()
+    last(page).get_by_role("button", name="Answer").click()
+    expect(page.locator(".row .body")).to_have_text(["Hi", "Hello there."])
+    expect(page.get_by_role("button", name="Answer")).to_have_count(0)
+    assert script.requests[-1]["messages"] == [{"role": "user", "content": "Hi"}]
+
+
 def test_the_draft_of_an_unsent_conversation_is_found_again(page, script):
     told(page, script, "First.")
     fresh = page.locator("#page > header").get_by_role("button", name="New conversation")
