@@ -1098,7 +1098,7 @@ def import_torch():
     warnings.filterwarnings("ignore", "Failed to initialize NumPy")  # torch's; nothing here uses it
     import torch
 
-    # It plans anew for every length of a prompt and every thread, and each of our requests has its own thread.
+    # cuDNN's attention plans anew for every length and in every thread, and each of our requests has its own of both.
     torch.backends.cuda.enable_cudnn_sdp(False)
     return torch
 

@@ -810,8 +810,9 @@ class Engine:
         """Yields the reply to a prompt, at most max_tokens tokens of it, a final stop token included.
 
         It ends after <|assistant_end|> or <|bos|>, after max_tokens, or when the context is full. In float32 the same
-        seed and prompt give the same tokens, whatever was read before; bfloat16 may round differently. `check` is called while a long prompt is read, and may raise to end it.
-        Raises ValueError, at the call, for a prompt that is empty or longer than the context.
+        seed and prompt give the same tokens, whatever was read before; bfloat16 may round differently. `check` is
+        called while a long prompt is read, and may raise to end it. Raises ValueError, at the call, for a prompt that
+        is empty or longer than the context.
         """
         room = self.context - len(prompt)
         if not prompt or room < 0:
