@@ -450,8 +450,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged or hostile file fails in any way, and none may be a traceback
         raise SystemExit(f"{path}: torch cannot read it as plain tensors ({first_line(error)})") from None
-    tensors = isinstance(weights, dict) and all(isinstance(value, Tensor) for value in weights.values())
-    if not tensors or any(value.is_nested for value in weights.values()):
+    values = weights.values() if isinstance(weights, dict) else [None]
+    if not all(isinstance(value, Tensor) and not value.is_nested for value in values):
         raise SystemExit(f"{path}: it holds something else than a dict of tensors")
     return {str(key).removeprefix("_orig_mod."): value.detach() for key, value in weights.items()}
 

@@ -243,10 +243,10 @@ class KVCache:
         shape = (config.n_layer, 1, config.n_kv_head, config.sequence_len, config.head_dim)
         if device.type == "cpu":
             dtype = torch.float32  # attention over bfloat16 keys takes six times as long there
+            rows, _ = places(config.n_kv_head, config.sequence_len)  # of a layer's keys and values
+            self.rows = rows.repeat_interleave(config.n_head // config.n_kv_head, dim=0)  # as each head reads them
         self.keys = torch.empty(shape, device=device, dtype=dtype)
         self.values = torch.empty(shape, device=device, dtype=dtype)
-        rows, _ = places(config.n_kv_head, config.sequence_len)  # of a layer's keys and values
-        self.rows = rows.repeat_interleave(config.n_head // config.n_kv_head, dim=0)  # as each head reads them
         self.rewind(0)
 
     @property
@@ -340,7 +340,7 @@ def attend_plainly(q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = N
     """
     (B, H, T, D), K, S = q.shape, k.size(1), k.size(2)
     if is_causal:
-        attn_mask = torch.ones(T, S, dtype=torch.bool, device=q.device).tril()
+        attn_mask = visible(torch.arange(T, device=q.device), 0, S, None)
     scores = (q.reshape(B, K, -1, D) @ k.mT).float().view(B, H, T, S)
     if attn_mask is not None:
         scores = scores.masked_fill(~attn_mask, -torch.inf)
