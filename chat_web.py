@@ -3,14 +3,14 @@
 A request on its way, in order, and who does the work:
     1. Connection, Server    bytes to a WSGI environ, within limits of time and size     (here, over werkzeug)
     2. read_json, Chat       checked and clamped; a client's mistake ends here in 400    (here)
-    3. Tokenizer.fit         conversation to prompt tokens; old turns make room          (checkpoint.py)
-    4. Pool.take             first come, first served, waits for a worker: one per GPU   (here)
+    3. Tokenizer.fit_prompt  conversation to prompt tokens; old turns make room          (checkpoint.py)
+    4. Pool.take             waits for a worker, one per GPU: first come, first served   (here)
     5. Engine.generate       prompt tokens to reply tokens, one by one                   (engine.py)
-    6. Tokenizer.deltas      tokens to text, whole characters only                       (checkpoint.py)
+    6. Tokenizer.stream_text tokens to text, whole characters only                       (checkpoint.py)
     7. event                 text to server-sent events; the worker goes back            (here)
 
-It does no authentication, no TLS and no batching: put a proxy before it for the first two. Importing it imports
-neither torch nor the model code, so that --help is instant.
+It does no authentication, no TLS and no batching: put a proxy before it for the first two. Importing it
+imports neither torch nor the model code, so that --help is instant.
 """
 
 import argparse
@@ -36,11 +36,10 @@ import sys
 import threading
 import time
 import traceback
-import warnings
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -112,13 +111,14 @@ class Chat:
         """Raises BadRequest for what no reading makes sense of; numbers out of range are clamped."""
         limits = {name: (defaults[name], low, high) for name, (_, low, high) in SAMPLING.items()}
         numbers = {name: clamp(name, body.get(name), *ends) for name, ends in limits.items()}
-        return cls(check_messages(body.get("messages")), **numbers)
+        return cls(parse_messages(body.get("messages")), **numbers)
 
     def write(self, pieces: Iterator[str], reply: "Reply", model: str) -> Iterator[bytes]:
         """The reply's pieces of text as events. A failure is the last one, and there is no `done` then."""
+        yield b""  # sends the headers: the client may know that its turn has come
         try:
             for text in pieces:
-                yield event({"token": text, "gpu": reply.gpu}) if text else b""  # the first sends the headers
+                yield event({"token": text, "gpu": reply.gpu}) if text else b""
             yield event({"done": True})
         except HTTPException as failure:
             yield event({"error": failure.description})
@@ -135,13 +135,13 @@ def clamp(name: str, value, default, low, high):
     return type(low)(min(max(value, low), high))
 
 
-def check_messages(messages) -> list[dict]:
+def parse_messages(messages) -> list[dict]:
     """The messages as the tokenizer takes them: a system message in front if any, the user's last."""
     if not isinstance(messages, list) or not messages:
         raise BadRequest('messages must be a list of {"role": ..., "content": ...} objects, and not empty')
     if len(messages) > MAX_MESSAGES:
         raise BadRequest(f"{len(messages)} messages are too many: {MAX_MESSAGES} is the limit")
-    checked = [check_message(number, message) for number, message in enumerate(messages, 1)]
+    checked = [parse_message(number, message) for number, message in enumerate(messages, 1)]
     total = sum(len(message["content"]) for message in checked)
     if total > MAX_CONVERSATION_LENGTH:
         raise BadRequest(
@@ -152,7 +152,7 @@ def check_messages(messages) -> list[dict]:
     return checked
 
 
-def check_message(number: int, message) -> dict:
+def parse_message(number: int, message) -> dict:
     role, content = (message.get(key) if isinstance(message, dict) else None for key in ("role", "content"))
     if role not in ("user", "assistant") and (role != "system" or number > 1):
         raise BadRequest(
@@ -214,44 +214,40 @@ class Worker:
     engine: object
 
 
-class Place:
-    """A waiting request's place in line, at which a worker may arrive, or None when it has to leave."""
-
-    def __init__(self, address: str):
-        self.address = address
-        self.arrivals: queue.Queue[Worker | None] = queue.Queue(1)
-
-
 class Pool:
-    """The workers. A request thread that takes one waits its turn and gives it back exactly once."""
+    """The workers. Who finds one idle takes it from the queue. Others wait in line, first come, first served.
+
+    Each waits on a queue of its own, to which a worker comes that is given back. On one queue for all,
+    requests that look after their client between two waits would lose their turn.
+    """
 
     def __init__(self):
         self.workers: list[Worker] = []
         self.idle: queue.Queue[Worker] = queue.Queue()
-        # Everyone has a place of their own: threads that poll one queue are not served in the order they came.
-        self.waiting: deque[Place] = deque()
-        self.lock = threading.Lock()  # a free worker and a waiter never miss each other
+        self.line: dict[queue.Queue[Worker | None], str] = {}  # who waits, and from which address
+        self.lock = threading.Lock()  # a free worker and a request that begins to wait never miss each other
 
     def add(self, worker: Worker) -> None:
         self.workers.append(worker)
         self.give_back(worker)
 
-    def take(self, address: str, wish: Callable[[Worker], int], check: Callable[[], None]) -> Worker:
-        """The idle worker with the highest wish, or the next that comes back.
+    def take(self, address: str, preference: Callable[[Worker], int], check: Callable[[], None]) -> Worker:
+        """The idle worker with the highest preference, or the next that comes back.
 
-        ServiceUnavailable if too many wait, or too long, or nothing is left to wait for. `check` may raise too.
+        ServiceUnavailable if too many wait, or too long, or nothing is left to wait for. `check` may raise
+        too.
         """
         with self.lock:
             if idle := [self.idle.get_nowait() for _ in range(self.idle.qsize())]:
-                best = max(idle, key=wish)  # of equals the one that has been idle longest
+                best = max(idle, key=preference)  # of equals the one that has been idle longest
                 for worker in idle:
                     if worker is not best:
                         self.idle.put(worker)
                 return best
-            if len(self.waiting) >= MAX_WAITING:
+            if len(self.line) >= MAX_WAITING:
                 self.make_room(address)
-            place = Place(address)
-            self.waiting.append(place)
+            place: queue.Queue[Worker | None] = queue.Queue()
+            self.line[place] = address
         try:
             return self.wait(place, check)
         except BaseException:
@@ -259,19 +255,20 @@ class Pool:
             raise
 
     def make_room(self, address: str) -> None:
-        """Sends the newest request of the address that holds most places away, unless that is this one's own."""
-        held = Counter(place.address for place in self.waiting)
-        greediest, places = max(held.items(), key=lambda item: item[1], default=(address, 0))
-        if places <= held[address] + 1:
+        """Sends away the newest request of the address that has most places, unless that is this one's own."""
+        places = Counter({address: 0})
+        places.update(self.line.values())
+        greediest, most = places.most_common(1)[0]
+        if most <= places[address] + 1:
             raise busy(f"all {len(self.workers)} workers are busy and {MAX_WAITING} requests wait already")
-        last = next(place for place in reversed(self.waiting) if place.address == greediest)
-        self.waiting.remove(last)
-        last.arrivals.put(None)
+        newest = next(place for place, owner in reversed(self.line.items()) if owner == greediest)
+        del self.line[newest]
+        newest.put(None)
 
-    def wait(self, place: Place, check: Callable[[], None]) -> Worker:
+    def wait(self, place: queue.Queue, check: Callable[[], None]) -> Worker:
         for _ in range(WAIT_SECONDS * 10):
             with contextlib.suppress(queue.Empty):
-                if worker := place.arrivals.get(timeout=0.1):
+                if worker := place.get(timeout=0.1):
                     return worker
                 raise busy("too many requests of one address were waiting")
             check()
@@ -279,20 +276,23 @@ class Pool:
                 raise busy("no worker is left")
         raise busy(f"no worker was free for {WAIT_SECONDS} seconds")
 
-    def leave(self, place: Place) -> None:
+    def leave(self, place: queue.Queue) -> None:
         """Gives up a place in line, and the worker that may have come to it in the same moment."""
-        with self.lock, contextlib.suppress(ValueError):
-            return self.waiting.remove(place)
+        with self.lock:
+            if self.line.pop(place, None) is not None:
+                return
         with contextlib.suppress(queue.Empty):
-            if worker := place.arrivals.get_nowait():
+            if worker := place.get_nowait():
                 self.give_back(worker)
 
     def give_back(self, worker: Worker) -> None:
         with self.lock:
             if worker not in self.workers:
                 return  # it was retired while it was out
-            if self.waiting:
-                self.waiting.popleft().arrivals.put(worker)
+            if self.line:
+                place = next(iter(self.line))
+                del self.line[place]
+                place.put(worker)
             else:
                 self.idle.put(worker)
 
@@ -306,20 +306,8 @@ class Pool:
         with self.lock:  # `take` empties the queue for a moment, to choose
             return self.idle.qsize()
 
-    def rests(self) -> bool:
+    def all_idle(self) -> bool:
         return self.available >= len(self.workers)
-
-
-class Lease:
-    """A worker on loan: `end` may be called from several places and gives it back once."""
-
-    def __init__(self, pool: Pool, worker: Worker):
-        self.worker = worker
-        self.undo = contextlib.ExitStack()
-        self.undo.callback(pool.give_back, worker)
-
-    def end(self) -> None:
-        self.undo.close()  # an ExitStack forgets its callbacks as it calls them
 
 
 def busy(reason: str) -> ServiceUnavailable:
@@ -354,6 +342,12 @@ CORS = {
 STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # the second is nginx's
 
 
+class ChatRequest(Request):
+    """A request that knows its reply once it has a worker."""
+
+    reply: "Reply | None" = None
+
+
 class ChatServer:
     """The WSGI application. It answers from the first moment; once `open` has been called it also chats."""
 
@@ -366,8 +360,8 @@ class ChatServer:
         self.context: int | None = None  # tokens
         self.demo = False
         self.created = int(time.time())
-        self.closed = threading.Event()  # no new replies
-        self.ended = threading.Event()  # and no more of the running ones
+        self.draining = threading.Event()  # no new replies
+        self.stopping = threading.Event()  # and no more of the running ones
         self.routes = {
             "/": ("GET", self.on_page),
             "/chat/completions": ("POST", self.on_chat),
@@ -392,7 +386,7 @@ class ChatServer:
         return self.loaded and bool(self.pool.workers)
 
     def __call__(self, environ, start_response):
-        request = Request(environ)
+        request = ChatRequest(environ)
         try:
             response = self.dispatch(request)
         except HTTPException as error:
@@ -405,12 +399,12 @@ class ChatServer:
                 request, InternalServerError("a fault of the server's own; its log says which")
             )
         response.headers.extend(CORS)
-        if "X-Prompt-Tokens" not in response.headers:  # a reply's line is written at its end
+        if not request.reply:  # whose own line is written at its end
             line = ascii(f"{request.method} {request.path}")
             log.info("%s %s %d", client(environ), line, response.status_code)
         return response(environ, start_response)
 
-    def dispatch(self, request: Request) -> Response:
+    def dispatch(self, request: ChatRequest) -> Response:
         path = "/v1/models" if request.path.startswith("/v1/models/") else request.path
         if path not in self.routes:
             raise NotFound(f"there is nothing here; there is {', '.join(self.routes)}")
@@ -422,55 +416,41 @@ class ChatServer:
             raise MethodNotAllowed(allowed, f"{request.path} answers {' and '.join(allowed)}")
         return handler(request)
 
-    def on_chat(self, request: Request, protocol: type[Chat] = Chat) -> Response:
+    def on_chat(self, request: ChatRequest, protocol: type[Chat] = Chat) -> Response:
         """A reply, streamed or whole. What can be refused is refused before a worker is taken."""
         if not self.ready:
             raise busy("every GPU has failed" if self.loaded else "the model is still loading")
-        self.check(None)
+        self.check_waiting(None)
         chat = protocol.parse(read_json(request.environ), self.settings.sampling)
-        reply_room = min(chat.max_tokens, self.context // 4)  # a long conversation leaves at least this much
         try:
-            prompt, dropped = self.tokenizer.fit(chat.messages, self.context - reply_room)
+            prompt, dropped = self.tokenizer.fit_prompt(chat.messages, self.context, chat.max_tokens)
         except ValueError as error:
-            raise BadRequest(f"{error} beside the reply in a context of {self.context} tokens") from None
-        address, sock = client(request.environ), request.environ.get("werkzeug.socket")
-        started = time.monotonic()
-
-        def held(worker: Worker) -> int:
-            tokens = worker.engine.remembers(prompt)
-            return tokens if tokens >= SAME_CONVERSATION else 0
-
-        lease = Lease(self.pool, self.pool.take(address, held, lambda: self.check(sock)))
-        with contextlib.ExitStack() as undo:
-            undo.callback(lease.end)
-            gpu, stops = lease.worker.gpu_id, self.tokenizer.stops
-            reply = Reply(address, len(chat.messages), len(prompt), gpu, started, stops)
-            headers = {"X-Dropped-Messages": dropped, "X-Prompt-Tokens": len(prompt)}
-            pieces = self.pieces(chat, prompt, lease, reply, sock)
-            if chat.streamed:
-                response = Response(chat.write(pieces, reply, self.name), mimetype="text/event-stream")
-            else:
-                try:
-                    response = json_response(chat.whole(pieces, reply, self.name))
-                except HTTPException as failure:
-                    response = refusal(request, failure)
-            response.headers.extend(headers | STREAM_HEADERS)
+            raise BadRequest(str(error)) from None
+        reply = Reply(client(request.environ), len(chat.messages), len(prompt), self.tokenizer.stops)
+        pieces = self.pieces(chat, prompt, reply, request.environ.get("werkzeug.socket"))
+        next(pieces)  # it has its worker, and gives it back however it ends, even if nobody reads it
+        request.reply = reply
+        if chat.streamed:
+            response = Response(chat.write(pieces, reply, self.name), mimetype="text/event-stream")
             response.call_on_close(pieces.close)
-            response.call_on_close(lease.end)  # for pieces that were never begun, and so cannot be closed
-            undo.pop_all()  # from here on the response owns the lease
+        else:
+            response = json_response(chat.whole(pieces, reply, self.name))
+        headers = {"X-Dropped-Messages": dropped, "X-Prompt-Tokens": len(prompt)}
+        response.headers.extend(headers | STREAM_HEADERS)
         return response
 
-    def check(self, sock: socket.socket | None) -> None:
+    def check_waiting(self, sock: socket.socket | None) -> None:
         """Raises what ends a request that waits for its turn: its client's leaving, or the server's."""
         if hung_up(sock):
             raise ClientGone
-        if self.closed.is_set():
+        if self.draining.is_set():
             raise busy("the server is shutting down")
 
-    def pieces(self, chat: Chat, prompt: list[int], lease: Lease, reply: "Reply", sock) -> Iterator[str]:
-        """The reply's text, a piece for every token, maybe "". The worker goes back when it ends, however it does.
+    def pieces(self, chat: Chat, prompt: list[int], reply: "Reply", sock) -> Iterator[str]:
+        """Waits for a worker, yields "", and then the reply's text, a piece for every token, maybe "".
 
-        Whatever fails is an HTTPException, whose sentence a stream that has begun passes on.
+        The worker goes back when this ends, however it does. Once it has a worker, whatever fails is an
+        HTTPException, whose sentence a stream that has begun passes on.
         """
         looked = -math.inf
 
@@ -481,33 +461,37 @@ class ChatServer:
             looked = time.monotonic()
             if hung_up(sock):
                 raise ClientGone
-            if self.ended.is_set():
+            if self.stopping.is_set():
                 raise busy("the server is shutting down")
 
+        def shared_tokens(worker: Worker) -> int:
+            tokens = worker.engine.shared_prefix(prompt)
+            return tokens if tokens >= SAME_CONVERSATION else 0
+
+        worker = self.pool.take(reply.client, shared_tokens, lambda: self.check_waiting(sock))
         try:
-            yield ""  # before anything is computed: the client may know that its turn has come
-            check()  # it may also have left while it waited
-            engine, sampling = lease.worker.engine, (chat.max_tokens, chat.temperature, chat.top_k)
-            seed = random.getrandbits(31) if chat.seed is None else chat.seed
-            tokens = engine.generate(prompt, *sampling, seed=seed, top_p=chat.top_p, check=check)
-            reply.reused = engine.reused
-            for text in reply.until(chat.stop, self.tokenizer.deltas(reply.watch(tokens))):
+            reply.gpu = worker.gpu_id
+            yield ""
+            check()  # the client may have left while it waited
+            sampling = (chat.temperature, chat.top_k, chat.seed, chat.top_p)
+            tokens = reply.watch(worker.engine, worker.engine.generate(prompt, chat.max_tokens, *sampling, check))
+            for text in reply.until(chat.stop, self.tokenizer.stream_text(tokens)):
                 yield text
                 check()
-            reply.end = "stop" if reply.stopped or reply.last in reply.stop_tokens else "length"
+            reply.finish = "stop" if reply.stopped or reply.last_token in reply.stop_tokens else "length"
         except ClientGone:  # or it closed its sending side only, and reads this
             raise BadRequest("the connection was closed from the client's side") from None
         except HTTPException:
-            reply.end = "shutdown"
+            reply.finish = "shutdown"
             raise
         except Exception as error:
-            reply.end = "error"
-            log.exception("the engine on %s failed", lease.worker.device)
+            reply.finish = "error"
+            log.exception("the engine on %s failed", worker.device)
             traceback.clear_frames(error.__traceback__)  # which hold what the engine was computing with
-            self.examine(lease.worker)
+            self.examine(worker)
             raise InternalServerError("the model failed on this request; the server's log says why") from None
         finally:
-            lease.end()
+            self.pool.give_back(worker)
             log.info("%s", reply)
 
     def examine(self, worker: Worker) -> None:
@@ -518,7 +502,7 @@ class ChatServer:
             self.pool.retire(worker)
             log.exception("%s is lost; %d workers are left", worker.device, len(self.pool.workers))
 
-    def on_page(self, request: Request) -> Response:
+    def on_page(self, request: ChatRequest) -> Response:
         about = {
             "model": self.name,
             "device": next((worker.device.partition(":")[0] for worker in self.pool.workers), None),
@@ -537,7 +521,7 @@ class ChatServer:
         }
         return self.page.response(about)
 
-    def on_health(self, request: Request) -> Response:
+    def on_health(self, request: ChatRequest) -> Response:
         report = {
             "status": "ok",
             "ready": self.ready,
@@ -546,7 +530,7 @@ class ChatServer:
         }
         return json_response(report, 200 if self.ready else 503)
 
-    def on_stats(self, request: Request) -> Response:
+    def on_stats(self, request: ChatRequest) -> Response:
         available, workers = self.pool.available, list(self.pool.workers)  # in this order none is counted twice
         return json_response({
             "total_workers": len(workers),
@@ -555,7 +539,7 @@ class ChatServer:
             "workers": [{"gpu_id": worker.gpu_id, "device": worker.device} for worker in workers],
         })  # fmt: skip
 
-    def on_models(self, request: Request) -> Response:
+    def on_models(self, request: ChatRequest) -> Response:
         """The one model there is, in OpenAI's list or by its id."""
         if not self.ready:
             raise busy("there is no model yet")
@@ -568,10 +552,10 @@ class ChatServer:
 
     def close(self, seconds: float) -> None:
         """Lets running replies end for some seconds, then ends them with an event that says so."""
-        self.closed.set()
-        wait_until(self.pool.rests, seconds)
-        self.ended.set()
-        wait_until(self.pool.rests, 1)
+        self.draining.set()
+        wait_until(self.pool.all_idle, seconds)
+        self.stopping.set()
+        wait_until(self.pool.all_idle, 1)
 
 
 @dataclass
@@ -581,20 +565,21 @@ class Reply:
     client: str
     messages: int
     prompt_tokens: int
-    gpu: int
-    started: float
     stop_tokens: set[int]
+    started: float = field(default_factory=time.monotonic)
+    gpu: int | None = None
     reused: int = 0
     tokens: int = 0
-    first: float | None = None
-    last: int | None = None
+    first: float | None = None  # when the first token came
+    last_token: int | None = None
     stopped: bool = False  # by a stop sequence
-    end: str = "client left"
+    finish: str = "client left"
 
-    def watch(self, tokens: Iterator[int]) -> Iterator[int]:
+    def watch(self, engine, tokens: Iterator[int]) -> Iterator[int]:
         for token in tokens:
-            self.first = self.first or time.monotonic()
-            self.tokens, self.last = self.tokens + 1, token
+            if self.first is None:
+                self.first, self.reused = time.monotonic(), engine.reused
+            self.tokens, self.last_token = self.tokens + 1, token
             yield token
 
     def until(self, stops: tuple[str, ...], texts: Iterator[str]) -> Iterator[str]:
@@ -602,19 +587,19 @@ class Reply:
         if not stops:
             yield from texts
             return
-        held = ""
+        kept = ""
         for text in texts:
-            held += text
-            if found := [(held.index(stop) + len(stop), -len(stop)) for stop in stops if stop in held]:
+            kept += text
+            if found := [(kept.index(stop) + len(stop), -len(stop)) for stop in stops if stop in kept]:
                 self.stopped = True
                 end, size = min(found)  # the first to be whole, and of those the longest
-                yield held[: end + size]
+                yield kept[: end + size]
                 return
             starts = (stop[:size] for stop in stops for size in range(len(stop) - 1, 0, -1))
-            kept = max((len(start) for start in starts if held.endswith(start)), default=0)
-            yield held[: len(held) - kept]
-            held = held[len(held) - kept :]
-        yield held
+            size = max((len(start) for start in starts if kept.endswith(start)), default=0)
+            yield kept[: len(kept) - size]
+            kept = kept[len(kept) - size :]
+        yield kept
 
     def __str__(self) -> str:
         now, first = time.monotonic(), self.first or time.monotonic()
@@ -622,7 +607,7 @@ class Reply:
         return (
             f"{self.client} chat: {self.messages} messages, "
             f"{self.prompt_tokens} prompt tokens ({self.reused} reused), {self.tokens} reply tokens, "
-            f"first after {first - self.started:.3f} s, {speed:.1f} tokens/s, gpu {self.gpu}, {self.end}"
+            f"first after {first - self.started:.3f} s, {speed:.1f} tokens/s, gpu {self.gpu}, {self.finish}"
         )
 
 
@@ -666,7 +651,7 @@ def refusal(request: Request, error: HTTPException) -> Response:
 UNDERSTOOD = {"model", "messages", "stream", "stream_options", "stop", "seed", "temperature", "top_p", "top_k",
               "max_tokens", "max_completion_tokens"}  # fmt: skip
 LABELS = {"user", "metadata", "safety_identifier", "prompt_cache_key"}  # they ask nothing of a reply
-NEUTRAL = {  # the values that ask for what happens anyway
+NO_EFFECT = {  # the values that ask for what happens anyway
     "n": [1], "presence_penalty": [0], "frequency_penalty": [0], "logit_bias": [{}], "logprobs": [False],
     "top_logprobs": [0], "tools": [[]], "tool_choice": ["none", "auto"], "parallel_tool_calls": [True, False],
     "functions": [[]], "function_call": ["none", "auto"], "response_format": [{"type": "text"}], "store": [False],
@@ -684,7 +669,7 @@ class OpenAIChat(Chat):
     def parse(cls, body: dict, defaults: dict) -> "OpenAIChat":
         for name, value in body.items():
             known = name in UNDERSTOOD or name in LABELS or value is None
-            if not known and value not in NEUTRAL.get(name, []):
+            if not known and value not in NO_EFFECT.get(name, []):
                 raise BadRequest(f"{name[:50]} is not supported, or not with this value")
         messages, longest = body.get("messages"), body.get("max_completion_tokens")
         if isinstance(messages, list):
@@ -706,7 +691,7 @@ class OpenAIChat(Chat):
 
     def usage(self, reply: "Reply") -> dict:
         """Tokens as they were counted; a stop token is none of the reply's."""
-        written = reply.tokens - (reply.last in reply.stop_tokens)
+        written = reply.tokens - (reply.last_token in reply.stop_tokens)
         return {
             "prompt_tokens": reply.prompt_tokens,
             "completion_tokens": written,
@@ -725,11 +710,10 @@ class OpenAIChat(Chat):
             return event(frame | {"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
 
         try:
-            next(pieces)  # begun: from here on its end is logged, however it comes
             yield chunk({"role": "assistant", "content": ""})
             for text in pieces:
                 yield chunk({"content": text}) if text else b""
-            yield chunk({}, reply.end)
+            yield chunk({}, reply.finish)
             if self.include_usage:
                 yield event(frame | {"choices": [], "usage": self.usage(reply)})
             yield b"data: [DONE]\n\n"
@@ -738,7 +722,7 @@ class OpenAIChat(Chat):
 
     def whole(self, pieces: Iterator[str], reply: "Reply", model: str) -> dict:
         message = {"role": "assistant", "content": "".join(pieces), "refusal": None}
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": reply.end}
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": reply.finish}
         return self.frame("chat.completion", model) | {"choices": [choice], "usage": self.usage(reply)}
 
 
@@ -846,7 +830,8 @@ class RequestReader(io.RawIOBase):
 class Drain:
     """What werkzeug empties before it closes a connection, so that the client sees the answer and not a reset.
 
-    By itself it would read ten megabytes, or until the client closes, and hold the request's resources so long.
+    By itself it would read ten megabytes, or until the client closes, and hold the request's resources so
+    long.
     """
 
     def __init__(self, sock: socket.socket):
@@ -1092,30 +1077,27 @@ def parse_args(argv: list[str]) -> Settings:
     return Settings(sampling={name: args.pop(name) for name in SAMPLING}, **args)
 
 
-def import_torch():
-    """torch, ready for large matrices. Not imported above: --help answers at once."""
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # Linux: huge pages, from which a CPU reads 8 % more
-    warnings.filterwarnings("ignore", "Failed to initialize NumPy")  # torch's; nothing here uses it
-    import torch
-
-    # cuDNN's attention plans anew for every length and in every thread, and each of our requests has its own of both.
-    torch.backends.cuda.enable_cudnn_sdp(False)
-    return torch
-
-
-def load(settings: Settings, app: ChatServer) -> None:
-    """Fills the pool: one replica per GPU, or one on the CPU. Prints what it does."""
-    torch = import_torch()
+def import_checkpoint():
+    """The module that loads models. It imports torch, for which --help does not wait."""
     if __package__:
         from . import checkpoint
     else:
         import checkpoint
+    return checkpoint
 
-    devices = pick_devices(settings, torch)
-    found, demo = pick_checkpoint(settings, checkpoint)
-    print(f"Loading {found.model}", flush=True)
+
+def load(settings: Settings, app: ChatServer) -> None:
+    """Fills the pool: one replica per GPU, or one on the CPU. Prints what it does."""
+    checkpoint = import_checkpoint()
+    checkpoint.prepare_torch()
     started = time.monotonic()
-    model = checkpoint.read(found, getattr(torch, settings.dtype))
+    try:
+        devices = pick_devices(settings)
+        found, demo = pick_checkpoint(settings)
+        print(f"Loading {found.model}", flush=True)
+        model = checkpoint.read(found, checkpoint.DTYPES[settings.dtype])
+    except checkpoint.CheckpointError as error:
+        raise SystemExit(str(error)) from None
     for note in model.notes:
         print(f"Note: {note}", flush=True)
 
@@ -1134,9 +1116,10 @@ def load(settings: Settings, app: ChatServer) -> None:
     with ThreadPoolExecutor(len(devices)) as threads:  # each GPU has a bus of its own: they fill side by side
         for gpu_id, engine in enumerate(threads.map(replica, devices)):
             app.pool.add(Worker(gpu_id, str(devices[gpu_id]), engine))
-    weights, cache = engine.model.nbytes / 1e6, engine.cache.nbytes / 1e6
+    weights = sum(weight.nbytes for weight in engine.model.weights.values()) / 1e6
+    cache = 2 * engine.cache.keys.nbytes / 1e6  # values are as many
     print(
-        f"Loaded {model.name}: era {model.era.name}, {model.parameters / 1e6:.1f} M parameters in {settings.dtype} "
+        f"Loaded {model.name}: as of {model.era.name}, {model.parameters / 1e6:.1f} M parameters in {settings.dtype} "
         f"on {', '.join(map(str, devices))}; {weights:.1f} MB of weights and {cache:.1f} MB of cache each, "
         f"context {engine.context} tokens, decoding: {engine.mode}, {time.monotonic() - started:.1f} s",
         flush=True,
@@ -1146,8 +1129,9 @@ def load(settings: Settings, app: ChatServer) -> None:
     app.open(model.name, model.tokenizer, demo)
 
 
-def pick_checkpoint(settings: Settings, checkpoint) -> tuple:
+def pick_checkpoint(settings: Settings) -> tuple:
     """The checkpoint that was asked for, and False; or, where nothing was and there is none, the demo and True."""
+    checkpoint = import_checkpoint()
     base, demo = checkpoint.base_dir(), Path(__file__).with_name("demo")
     asked = (settings.source, settings.model_tag, settings.step, os.environ.get("NANOCHAT_BASE_DIR") or None)
     if any(value is not None for value in asked) or checkpoint.holds_any(base):
@@ -1159,13 +1143,13 @@ def pick_checkpoint(settings: Settings, checkpoint) -> tuple:
     return checkpoint.find(demo, "sft"), True
 
 
-def pick_devices(settings: Settings, torch) -> list:
+def pick_devices(settings: Settings) -> list:
     """The devices that the flags ask for. SystemExit if they are not there."""
-    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
-    kind = settings.device_type
-    if kind == "auto":
-        kind = "cuda" if cuda else "mps" if mps else "cpu"
-    if kind == "cuda" and not cuda or kind == "mps" and not mps:
+    import torch
+
+    kind = import_checkpoint().best_device() if settings.device_type == "auto" else settings.device_type
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if not there[kind]:
         raise SystemExit(
             f"--device-type {kind}: torch {torch.__version__} sees no such device on this machine"
         )

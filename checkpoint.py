@@ -1,9 +1,10 @@
 """A folder of nanochat's in, a model and a tokenizer out, of whatever architecture nanochat had at the time.
 
-`find` picks the files, `read` opens them without ever running code from them and adapts any architecture that
-nanochat has trained to the one that engine.py computes, and `Tokenizer` turns conversations into tokens and tokens
-into text. Whatever is wrong with the files is the operator's to mend: one `SystemExit` sentence that names the file
-and the key, shape or number. Nothing here knows HTTP, and nothing imports nanochat.
+`load_model` does it all, for Python: files to an engine that chats. `find` picks the files. `read` opens them
+without ever running code from them, and adapts any architecture that nanochat has trained to the one that
+engine.py computes. `Tokenizer` turns conversations into tokens, and tokens into text. Whatever is wrong with
+files is a `CheckpointError`, whose one sentence names the file and the key, shape or number. Nothing here
+knows HTTP, and nothing imports nanochat.
 """
 
 import bisect
@@ -14,6 +15,7 @@ import json
 import os
 import pickle
 import re
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +25,45 @@ import torch
 from torch import Tensor
 
 if __package__:
-    from .engine import GPT, Config, Engine
+    from .engine import Config, Engine, FastGPT
 else:
-    from engine import GPT, Config, Engine
+    from engine import Config, Engine, FastGPT
+
+
+class CheckpointError(Exception):
+    """What is wrong with files on disk, in one sentence that says what would be right."""
+
+
+# ------------------------------------------------------------------------------------------------------------
+# One door for Python
+
+
+def load_model(
+    source: str = "sft", tag: str | None = None, step: int | None = None, device="auto", dtype="bfloat16"
+) -> Engine:
+    """An engine that chats, from the files that chat_web.py would take with -i, -g and -s.
+
+    device is "auto" or one of torch's, dtype "bfloat16" or "float32". Raises CheckpointError about files.
+    """
+    prepare_torch()
+    model = read(find(base_dir(), source, tag, step), DTYPES[dtype])
+    return model.engine(torch.device(best_device() if device == "auto" else device))
+
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def best_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def prepare_torch() -> None:
+    """Settings of the process for speed. They have to be made before torch has allocated anything."""
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # Linux: huge pages, from which a CPU reads 8 % more
+    warnings.filterwarnings("ignore", "Failed to initialize NumPy")  # torch's; nothing here uses it
+    # cuDNN's attention plans anew for every length and in every thread. Each request brings its own of both.
+    torch.backends.cuda.enable_cudnn_sdp(False)
+
 
 # ------------------------------------------------------------------------------------------------------------
 # Finding
@@ -63,11 +101,11 @@ def base_dir() -> Path:
 
 @contextlib.contextmanager
 def readable() -> Iterator[None]:
-    """SystemExit for a folder that this user may not look into."""
+    """CheckpointError for a folder that this user may not look into."""
     try:
         yield
     except OSError as error:
-        raise SystemExit(f"{error.filename}: {error.strerror}") from None
+        raise CheckpointError(f"{error.filename}: {error.strerror}") from None
 
 
 @readable()
@@ -89,9 +127,9 @@ def find(base: Path, source: str, tag: str | None = None, step: int | None = Non
     steps, lonely = pairs(folder)
     if not steps:
         held = f"only {', '.join(lonely)} without a meta" if lonely else f"it holds {listing(folder)}"
-        raise SystemExit(f"no model_NNNNNN.pt with its meta_NNNNNN.json in {folder}: {held}")
+        raise CheckpointError(f"no model_NNNNNN.pt with its meta_NNNNNN.json in {folder}: {held}")
     if step is not None and step not in steps:
-        raise SystemExit(f"no step {step} in {folder}: it holds {numbers(steps)}; pass one of them with -s")
+        raise CheckpointError(f"no step {step} in {folder}: it holds {numbers(steps)}; pass one of them with -s")
     notes += [f"{folder / name} has no meta beside it and is skipped" for name in lonely]
     model, meta = steps[max(steps) if step is None else step]
     return Found(model, meta, find_tokenizer(folder), tuple(notes))
@@ -102,7 +140,7 @@ def pick_folder(base: Path, source: str, tag: str | None, notes: list[str]) -> P
     if tag and ("/" in tag or os.sep in tag or tag.startswith(("~", "."))):
         path = Path(tag).expanduser()
         if not path.is_dir():
-            raise SystemExit(f"-g {tag}: there is no such folder")
+            raise CheckpointError(f"-g {tag}: there is no such folder")
         return path
     folders = [folder for name in SOURCES[source] for folder in subfolders(base / name)]
     if tag:
@@ -111,12 +149,12 @@ def pick_folder(base: Path, source: str, tag: str | None, notes: list[str]) -> P
             return named
         others = ", ".join(folder.name for folder in folders) or "none"
         searched = base / SOURCES[source][0]
-        raise SystemExit(f"no tag {tag} in {searched}: there are {others}; pass -g TAG or -g PATH")
+        raise CheckpointError(f"no tag {tag} in {searched}: there are {others}; pass -g TAG or -g PATH")
     complete = [folder for folder in folders if pairs(folder)[0]]
     skipped = [folder for folder in folders if folder not in complete]
     notes += [f"{folder} holds no complete checkpoint and is skipped" for folder in skipped]
     if not complete:
-        raise SystemExit(nothing_found(base, source))
+        raise CheckpointError(nothing_found(base, source))
     return max(complete, key=depth_then_age)
 
 
@@ -167,11 +205,15 @@ def find_tokenizer(folder: Path) -> Path:
     for place in places:
         if (place / "tokenizer.pkl").is_file():
             return place / "tokenizer.pkl"
-    raise SystemExit(f"no tokenizer.pkl for {folder}: looked in {', '.join(map(str, places))}")
+    raise CheckpointError(f"no tokenizer.pkl for {folder}: looked in {', '.join(map(str, places))}")
 
 
 # ------------------------------------------------------------------------------------------------------------
 # Architectures
+
+
+GATE = "transformer.h.{last}.attn.ve_gate.weight"
+HALF, THIRD, QUARTER = (lambda s: s // 2), (lambda s: 128 * -(-s // 384)), (lambda s: 128 * -(-s // 512))
 
 
 @dataclass(frozen=True)
@@ -181,27 +223,25 @@ class Era:
     name: str
     sign: str  # the key that gives it away: these rows are tried from the top
     features: str  # which rows of KEYS its checkpoints have
-    rope_base: float
-    rope_bf16: bool
-    qk_scale: float
-    short_window: Callable[[int], int]  # from the sequence length
     gate_columns: int = 0
     gate_factor: float = 0.0
+    short_window: Callable[[int], int] = HALF  # from the sequence length
+    qk_scale: float = 1.0
+    rope_base: float = 10_000
+    rope_bf16: bool = True
 
 
-GATE = "transformer.h.{last}.attn.ve_gate.weight"
-HALF, THIRD, QUARTER = (lambda s: s // 2), (lambda s: 128 * -(-s // 384)), (lambda s: 128 * -(-s // 512))
 ERAS = (
-    #    name  recognised by               features                rope base, bf16  q,k   short    gate
-    Era("R2", "smear_gate.weight",         "lambdas gate smear",   100_000, False,  1.20, QUARTER, 12, 3),
-    Era("R1", GATE,                        "lambdas gate",         100_000, False,  1.15, THIRD,   12, 3),
-    Era("E",  "bigram_embed.embed.weight", "lambdas gate bigram",   10_000, True,   1.00, HALF,    32, 2),
-    Era("G",  GATE,                        "lambdas gate",          10_000, True,   1.00, HALF,    32, 2),
-    Era("VA", "value_embed_A.weight",      "lambdas v0 low-rank",   10_000, True,   1.00, HALF),
-    Era("VB", "value_embed.weight",        "lambdas v0 one-table",  10_000, True,   1.00, HALF),
-    Era("VC", "value_embeds.0.weight",     "lambdas v0 tables",     10_000, True,   1.00, HALF),
-    Era("W",  "resid_lambdas",             "lambdas",               10_000, True,   1.00, HALF),
-    Era("P",  "transformer.wte.weight",    "",                      10_000, True,   1.00, HALF),
+    #   of nanochat in                   recognised by                features
+    Era("March 2026, smear",             "smear_gate.weight", "lambdas gate smear", 12, 3, QUARTER, 1.20, 1e5, False),
+    Era("March 2026, narrow gates",      GATE, "lambdas gate", 12, 3, THIRD, 1.15, 1e5, False),
+    Era("January 2026, bigrams",         "bigram_embed.embed.weight", "lambdas gate bigram", 32, 2),
+    Era("January 2026, gated values",    GATE,                        "lambdas gate",        32, 2),
+    Era("January 2026, low-rank values", "value_embed_A.weight",      "lambdas v0 low-rank"),
+    Era("January 2026, one value table", "value_embed.weight",        "lambdas v0 one-table"),
+    Era("January 2026, value tables",    "value_embeds.0.weight",     "lambdas v0 tables"),
+    Era("January 2026, lambdas",         "resid_lambdas",             "lambdas"),
+    Era("October 2025",                  "transformer.wte.weight",    ""),
 )  # fmt: skip
 
 KEYS = (
@@ -236,35 +276,32 @@ KEYS = (
 NEUTRAL = {"resid_lambdas": 1.0, "x0_lambdas": 0.0}
 
 
-class Misfit(ValueError):
-    """What is wrong with a checkpoint's content; `read` turns it into a sentence that names the file."""
-
-
-def recognise(weights: dict[str, Tensor], last_layer: int) -> Era:
+def detect_era(weights: dict[str, Tensor], last_layer: int) -> Era:
     """The era of a checkpoint, from its keys and the width of the value embeddings' gate."""
     for era in ERAS:
         tensor = weights.get(era.sign.format(last=last_layer))
         if tensor is not None and (era.sign != GATE or tensor.shape[-1:] == (era.gate_columns,)):
             return era
-    raise Misfit("key transformer.wte.weight is missing: this is no nanochat model")
+    raise CheckpointError("key transformer.wte.weight is missing: this is no nanochat model")
 
 
 def adapt(
     stored: dict[str, Tensor], meta: dict, base_meta: dict, dtype: torch.dtype
 ) -> tuple[Era, Config, dict[str, Tensor], list[str]]:
-    """A state dict of any era as the one engine.py computes: its era, config, weights, and notes for the log.
+    """A state dict of any era as engine.py computes it: the era, config, weights, and notes for the log.
 
-    stored is emptied. base_meta is the meta of the base model that a chat model was tuned from, or {}. Where meta
-    and shapes contradict each other the shapes win, but for vocab_size and n_head, which no shape shows. Raises Misfit.
+    stored is emptied. base_meta is the meta of the base model that a chat model was tuned from, or {}. Where
+    meta and shapes contradict each other the shapes win, but for vocab_size and n_head, which no shape shows.
+    Raises CheckpointError, whose sentence names no file yet.
     """
     given = model_config(meta)
     layers = [int(match[1]) for key in stored if (match := re.match(r"transformer\.h\.([0-9]{1,4})\.", key))]
     if given.get("num_experts") or any(".router." in key for key in stored):
-        raise Misfit("a mixture-of-experts model (branches moe and moe3), which this server does not run")
+        raise CheckpointError("a mixture-of-experts model (branches moe and moe3), which this server does not run")
     if not layers:
-        raise Misfit("key transformer.h.0.attn.c_q.weight is missing: this is no nanochat model")
-    era = recognise(stored, max(layers))
-    sizes = measure(stored, given, max(layers) + 1, era)
+        raise CheckpointError("key transformer.h.0.attn.c_q.weight is missing: this is no nanochat model")
+    era = detect_era(stored, max(layers))
+    sizes = sizes_of(stored, given, max(layers) + 1, era)
     check_keys(stored, era, sizes)
     cast = {}  # lambdas stay float32: they are single numbers, and bfloat16 would round them
     for key in list(stored):  # each is let go before the next is cast, so that memory holds about one copy
@@ -278,37 +315,37 @@ def adapt(
         n_kv_head=sizes["K"], n_embd=sizes["C"], windows=windows, rope_base=era.rope_base,
         rope_bf16=era.rope_bf16, qk_scale=era.qk_scale, softcap=softcap, gate_factor=era.gate_factor,
     )  # fmt: skip
-    return era, config, modernise(cast, config), notes
+    return era, config, to_newest_names(cast, config), notes
 
 
 def model_config(meta: dict) -> dict:
     """The meta's model_config, its numbers checked."""
     given = meta.get("model_config")
     if not isinstance(given, dict):
-        raise Misfit("there is no model_config in the meta")
+        raise CheckpointError("there is no model_config in the meta")
     for name, least in (("sequence_len", 2), ("vocab_size", 1), ("n_head", 1)):
         value = given.get(name)
         if type(value) is not int or not least <= value <= 2**24:
-            raise Misfit(f"model_config.{name} is {value!r}, which is no number from {least} to {2**24}")
+            raise CheckpointError(f"model_config.{name} is {value!r}, which is no number from {least} to {2**24}")
     return given
 
 
-def measure(weights: dict[str, Tensor], given: dict, n_layer: int, era: Era) -> dict[str, int]:
+def sizes_of(weights: dict[str, Tensor], given: dict, n_layer: int, era: Era) -> dict[str, int]:
     """The letters of KEYS as numbers."""
     for key in ("transformer.wte.weight", "transformer.h.0.attn.c_k.weight"):
         if key not in weights:
-            raise Misfit(f"key {key} is missing")
+            raise CheckpointError(f"key {key} is missing")
         if weights[key].dim() != 2:
-            raise Misfit(f"key {key} has shape {shape_text(weights[key])}, where a matrix is needed")
+            raise CheckpointError(f"key {key} has shape {shape_text(weights[key])}, where a matrix is needed")
     rows, C = weights["transformer.wte.weight"].shape
     N = weights["transformer.h.0.attn.c_k.weight"].shape[0]
     V, H = given["vocab_size"], given["n_head"]
     if rows < V:
-        raise Misfit(f"transformer.wte.weight has {rows} rows for a vocab_size of {V}")
+        raise CheckpointError(f"transformer.wte.weight has {rows} rows for a vocab_size of {V}")
     if C < (24 if "smear" in era.features else max(1, era.gate_columns)):
-        raise Misfit(f"transformer.wte.weight has {C} channels, which are too few for era {era.name}")
+        raise CheckpointError(f"transformer.wte.weight has {C} channels, which are too few for a model of {era.name}")
     if C % H or C // H % 2 or N % (C // H) or N == 0 or H % (N // (C // H)):
-        raise Misfit(
+        raise CheckpointError(
             f"{C} channels and {N} key/value channels cannot be split over model_config.n_head = {H} heads"
         )
     kv_heads, gate = N // (C // H), era.gate_columns
@@ -331,13 +368,13 @@ def check_keys(weights: dict[str, Tensor], era: Era, sizes: dict[str, int]) -> N
     expected = expected_shapes(era, sizes)
     for key, shape in expected.items():
         if key not in weights:
-            raise Misfit(f"key {key} is missing, which a model of era {era.name} has")
+            raise CheckpointError(f"key {key} is missing, which a model of {era.name} has")
         if weights[key].shape != shape:
-            raise Misfit(f"key {key} has shape {shape_text(weights[key])} where {shape} is expected")
+            raise CheckpointError(f"key {key} has shape {shape_text(weights[key])} where {shape} is expected")
         if not weights[key].is_floating_point() or weights[key].layout != torch.strided:
-            raise Misfit(f"key {key} holds {weights[key].dtype}, not plain floating point numbers")
+            raise CheckpointError(f"key {key} holds {weights[key].dtype}, not plain floating point numbers")
     if unknown := sorted(weights.keys() - expected.keys()):
-        raise Misfit(f"key {unknown[0]} is unknown to era {era.name}, which the other keys show")
+        raise CheckpointError(f"key {unknown[0]} is unknown to models of {era.name}, and the other keys are theirs")
 
 
 def shape_text(tensor: Tensor) -> str:
@@ -357,7 +394,7 @@ def pick_windows(era: Era, given: dict, meta: dict, n_layer: int) -> tuple[tuple
             "the meta has no window_pattern: every layer sees the whole context, as nanochat loads it"
         )
     if not isinstance(pattern, str) or not re.fullmatch("[SL]+", pattern.upper()):
-        raise Misfit(f"model_config.window_pattern is {pattern!r}, which is not made of the letters S and L")
+        raise CheckpointError(f"model_config.window_pattern is {pattern!r}, which is not made of the letters S and L")
     windows = [short if pattern.upper()[i % len(pattern)] == "S" else long for i in range(n_layer)]
     return (*windows[:-1], long), notes  # the last layer is long whatever the pattern says
 
@@ -365,15 +402,16 @@ def pick_windows(era: Era, given: dict, meta: dict, n_layer: int) -> tuple[tuple
 def pick_softcap(era: Era, meta: dict, base_meta: dict) -> tuple[float, str]:
     """The softcap, and how it was chosen where the checkpoint cannot tell.
 
-    Era G had 15, and 20 for a week of March 2026. A base run of that week is known by two defaults among its
-    settings, a chat model by its base model's; one whose own settings have a dtype is older than that week.
+    Models with gated values had 15, and 20 for a week of March 2026. A base run of that week is known by two
+    defaults among its settings, a chat model by its base model's; one whose own settings have a dtype is
+    older than that week.
     """
     own = meta["model_config"].get("softcap")
     if own is not None:
         if isinstance(own, bool) or not isinstance(own, (int, float)) or not 0 < own < 1e6:
-            raise Misfit(f"model_config.softcap is {own!r}, which is no positive number")
+            raise CheckpointError(f"model_config.softcap is {own!r}, which is no positive number")
         return float(own), f"softcap {own:g}, from model_config"
-    if era.name != "G":
+    if era.sign != GATE or era.gate_columns != 32:
         return 15.0, ""
     override = 'add "softcap": 15 or 20 to the meta\'s model_config if you know better'
     tuned, base = (of.get("user_config") or {} for of in (meta, base_meta))
@@ -383,7 +421,7 @@ def pick_softcap(era: Era, meta: dict, base_meta: dict) -> tuple[float, str]:
     return 15.0, f"softcap 15, since nothing points to the week of March 2026 that had 20; {override}"
 
 
-def modernise(weights: dict[str, Tensor], config: Config) -> dict[str, Tensor]:
+def to_newest_names(weights: dict[str, Tensor], config: Config) -> dict[str, Tensor]:
     """The same function in the newest names: one value table per layer that has one, lambdas everywhere."""
     weights = dict(weights)
     n_layer, dtype = config.n_layer, weights["transformer.wte.weight"].dtype
@@ -404,9 +442,9 @@ def modernise(weights: dict[str, Tensor], config: Config) -> dict[str, Tensor]:
 # Reading
 
 
-@dataclass(frozen=True)
+@dataclass
 class Checkpoint:
-    """One model in host memory, its matrices in the dtype they will be multiplied in."""
+    """One model in host memory, its matrices in the dtype they are multiplied in."""
 
     name: str
     era: Era
@@ -415,29 +453,32 @@ class Checkpoint:
     tokenizer: "Tokenizer"
     parameters: int
     notes: tuple[str, ...]
+    cpu_model: FastGPT | None = None  # once it is there it owns the weights, and all engines on the CPU share it
 
     def engine(self, device: torch.device) -> Engine:
-        """A replica of the model on a device, with its cache. On the CPU it takes the weights over."""
-        weights = self.weights
-        if device.type != "cpu":
-            weights = {key: tensor.to(device) for key, tensor in weights.items()}
-        return Engine(GPT(self.config, weights), self.tokenizer)
+        """A replica of the model on a device, with its own cache. Engines on GPUs come before those on the CPU."""
+        if device.type == "cpu":
+            self.cpu_model = self.cpu_model or FastGPT(self.config, self.weights)
+            return Engine(self.cpu_model, self.tokenizer)
+        assert not self.cpu_model, "the CPU's engine has changed the weights: make those of GPUs first"
+        weights = {key: tensor.to(device) for key, tensor in self.weights.items()}
+        return Engine(FastGPT(self.config, weights), self.tokenizer)
 
 
 @readable()
 def read(found: Found, dtype: torch.dtype) -> Checkpoint:
-    """Opens a checkpoint's files: each is read once, none can run code. SystemExit names what does not fit."""
+    """Opens a checkpoint's files: each is read once, none can run code. CheckpointError names what does not fit."""
     tokenizer = read_tokenizer(found.tokenizer)
     meta, base_meta = read_meta(found.meta), read_base_meta(found)
     stored = read_weights(found.model)
     parameters = sum(tensor.numel() for tensor in stored.values())
     try:
         era, config, weights, notes = adapt(stored, meta, base_meta, dtype)
-    except Misfit as misfit:
-        raise SystemExit(f"{found.model}: {misfit} (its meta is {found.meta.name})") from None
+    except CheckpointError as error:
+        raise CheckpointError(f"{found.model}: {error} (its meta is {found.meta.name})") from None
     if tokenizer.size != config.vocab_size:
         sizes = f"{tokenizer.size} tokens, the model a vocab_size of {config.vocab_size}"
-        raise SystemExit(f"{found.tokenizer} does not belong to {found.model}: it has {sizes}")
+        raise CheckpointError(f"{found.tokenizer} does not belong to {found.model}: it has {sizes}")
     return Checkpoint(found.name, era, config, weights, tokenizer, parameters, (*found.notes, *notes))
 
 
@@ -449,10 +490,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
                 raise ValueError("it is no zip archive, as torch has saved since 2020")
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged or hostile file fails in any way, and none may be a traceback
-        raise SystemExit(f"{path}: torch cannot read it as plain tensors ({first_line(error)})") from None
+        raise CheckpointError(f"{path}: torch cannot read it as plain tensors ({first_line(error)})") from None
     values = weights.values() if isinstance(weights, dict) else [None]
     if not all(isinstance(value, Tensor) and not value.is_nested for value in values):
-        raise SystemExit(f"{path}: it holds something else than a dict of tensors")
+        raise CheckpointError(f"{path}: it holds something else than a dict of tensors")
     return {str(key).removeprefix("_orig_mod."): value.detach() for key, value in weights.items()}
 
 
@@ -460,9 +501,9 @@ def read_meta(path: Path) -> dict:
     try:
         meta = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise SystemExit(f"{path}: it cannot be read as JSON ({first_line(error)})") from None
+        raise CheckpointError(f"{path}: it cannot be read as JSON ({first_line(error)})") from None
     if not isinstance(meta, dict) or not isinstance(meta.get("user_config") or {}, dict):
-        raise SystemExit(
+        raise CheckpointError(
             f"{path}: it is no JSON object of nanochat's, with objects as model_config and user_config"
         )
     return meta
@@ -520,8 +561,10 @@ def read_tokenizer(path: Path) -> "Tokenizer":
         )
         if encoding.decode(encoding.encode_ordinary(PROBE)) != PROBE:
             raise ValueError("its pattern leaves out text")
+    except (KeyboardInterrupt, SystemExit):
+        raise
     except BaseException as error:  # as in read_weights; when tiktoken's native code fails that is no Exception
-        raise SystemExit(f"{path}: it is no tokenizer of nanochat's ({first_line(error)})") from None
+        raise CheckpointError(f"{path}: it is no tokenizer of nanochat's ({first_line(error)})") from None
     return Tokenizer(encoding, specials)
 
 
@@ -561,7 +604,8 @@ class Tokenizer:
     def render(self, messages: list[dict]) -> list[int]:
         """A conversation as training wrote it, up to where the reply begins.
 
-        Messages are {"role": ..., "content": ...}; a leading system message goes before the first user message.
+        Messages are {"role": ..., "content": ...}; a leading system message goes before the first user
+        message.
         """
         special, system = self.special, ""
         tokens = [special["<|bos|>"]]
@@ -576,12 +620,14 @@ class Tokenizer:
                 tokens += [special["<|assistant_start|>"], *reply, special["<|assistant_end|>"]]
         return tokens + [special["<|assistant_start|>"]]
 
-    def fit(self, messages: list[dict], limit: int) -> tuple[list[int], int]:
-        """Renders what fits into limit tokens: the prompt, and how many messages were left out.
+    def fit_prompt(self, messages: list[dict], context: int, max_tokens: int) -> tuple[list[int], int]:
+        """The prompt that fits into the context beside the reply, and how many messages were left out.
 
-        Whole turns (a user message and what follows it) go from the oldest on; the system message and the newest
-        user message never. Raises ValueError if these two are too long by themselves.
+        The reply gets room for max_tokens, but at most a quarter of the context. Whole turns (a user message
+        and what follows it) go from the oldest on, but never the system message and the newest user message.
+        Raises ValueError if these two are too long by themselves.
         """
+        limit = context - min(max_tokens, context // 4)
         system = [message for message in messages[:1] if message["role"] == "system"]
         rest = messages[len(system) :]
         turns = sorted({0, *(i for i, message in enumerate(rest) if message["role"] == "user")})
@@ -592,10 +638,11 @@ class Tokenizer:
         first = bisect.bisect_left(range(len(turns)), True, key=lambda turn: len(prompt(turn)) <= limit)
         if first == len(turns):
             what = "the system message and the newest message take" if system else "the newest message takes"
-            raise ValueError(f"{what} {len(prompt(first - 1))} tokens, and only {limit} fit")
+            tokens = f"{len(prompt(first - 1))} tokens, and only {limit} fit"
+            raise ValueError(f"{what} {tokens} beside the reply in a context of {context} tokens")
         return prompt(first), turns[first]
 
-    def deltas(self, tokens: Iterable[int]) -> Iterator[str]:
+    def stream_text(self, tokens: Iterable[int]) -> Iterator[str]:
         """The text of each token as far as its characters are whole, maybe "": joined, it is the reply's text.
 
         Stop tokens have no text. A character that the end cuts in two comes as U+FFFD.
