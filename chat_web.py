@@ -44,24 +44,15 @@ from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from werkzeug.exceptions import (
-    BadRequest,
-    HTTPException,
-    InternalServerError,
-    LengthRequired,
-    MethodNotAllowed,
-    NotFound,
-    RequestEntityTooLarge,
-    RequestTimeout,
-    ServiceUnavailable,
-)
+from werkzeug.exceptions import BadRequest, HTTPException, InternalServerError, LengthRequired
+from werkzeug.exceptions import MethodNotAllowed, NotFound, RequestEntityTooLarge, RequestTimeout
+from werkzeug.exceptions import ServiceUnavailable
 from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 from werkzeug.wrappers import Request, Response
 
 log = logging.getLogger("chat_web")
 
-# ------------------------------------------------------------------------------------------------------------
-# Limits: the command line, the errors, the page and the README read them here
+# ---- Limits: the command line, the errors, the page and the README read them here --------------------------
 
 SAMPLING = {
     # name         default   low   high    why the ends are where they are
@@ -82,12 +73,11 @@ WAIT_SECONDS = 50  # for a worker; proxies give up at 60
 REQUEST_SECONDS = 20  # for a request's head and body together
 SEND_SECONDS = 30  # a reply may wait for its reader this long, in all
 SHUTDOWN_SECONDS = 10  # running replies may still end
-LOOK_SECONDS = 0.001  # between two looks at whether the reader is still there: a token of most models takes longer
+LOOK_SECONDS = 0.001  # between two looks at whether the reader is still there; most tokens take longer
 RETRY_SECONDS = 5  # what Retry-After tells
 SAME_CONVERSATION = 32  # tokens in common; any two share the first few, and it is not worth a worker's memory
 
-# ------------------------------------------------------------------------------------------------------------
-# What a request asks for
+# ---- What a request asks for -------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -144,9 +134,7 @@ def parse_messages(messages) -> list[dict]:
     checked = [parse_message(number, message) for number, message in enumerate(messages, 1)]
     total = sum(len(message["content"]) for message in checked)
     if total > MAX_CONVERSATION_LENGTH:
-        raise BadRequest(
-            f"{total} characters are too many: a conversation may have {MAX_CONVERSATION_LENGTH}"
-        )
+        raise BadRequest(f"{total} characters are too many: {MAX_CONVERSATION_LENGTH} is the limit of all")
     if checked[-1]["role"] != "user":
         raise BadRequest("the last message must be the user's")
     return checked
@@ -155,9 +143,7 @@ def parse_messages(messages) -> list[dict]:
 def parse_message(number: int, message) -> dict:
     role, content = (message.get(key) if isinstance(message, dict) else None for key in ("role", "content"))
     if role not in ("user", "assistant") and (role != "system" or number > 1):
-        raise BadRequest(
-            f'message {number}: role must be "user" or "assistant", or "system" in the first one'
-        )
+        raise BadRequest(f'message {number}: role must be "user", "assistant" or, in the first one, "system"')
     if not isinstance(content, str) or not content:
         raise BadRequest(f"message {number}: content must be a text, and not empty")
     if len(content) > MAX_MESSAGE_LENGTH:
@@ -201,8 +187,7 @@ def no_constant(name: str):
     raise ValueError(f"{name} is not JSON")
 
 
-# ------------------------------------------------------------------------------------------------------------
-# Workers
+# ---- Workers -----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -224,7 +209,7 @@ class Pool:
     def __init__(self):
         self.workers: list[Worker] = []
         self.idle: queue.Queue[Worker] = queue.Queue()
-        self.line: dict[queue.Queue[Worker | None], str] = {}  # who waits, and from which address
+        self.line: dict[queue.Queue[Worker], str] = {}  # who waits, and from which address
         self.lock = threading.Lock()  # a free worker and a request that begins to wait never miss each other
 
     def add(self, worker: Worker) -> None:
@@ -240,13 +225,13 @@ class Pool:
         with self.lock:
             if idle := [self.idle.get_nowait() for _ in range(self.idle.qsize())]:
                 best = max(idle, key=preference)  # of equals the one that has been idle longest
+                idle.remove(best)
                 for worker in idle:
-                    if worker is not best:
-                        self.idle.put(worker)
+                    self.idle.put(worker)
                 return best
-            if len(self.line) >= MAX_WAITING:
-                self.make_room(address)
-            place: queue.Queue[Worker | None] = queue.Queue()
+            if len(self.line) >= MAX_WAITING or [*self.line.values()].count(address) >= MAX_WAITING // 2:
+                raise busy(f"all workers are busy, and {MAX_WAITING} requests wait or half as many of yours")
+            place: queue.Queue[Worker] = queue.Queue()
             self.line[place] = address
         try:
             return self.wait(place, check)
@@ -254,23 +239,10 @@ class Pool:
             self.leave(place)
             raise
 
-    def make_room(self, address: str) -> None:
-        """Sends away the newest request of the address that has most places, unless that is this one's own."""
-        places = Counter({address: 0})
-        places.update(self.line.values())
-        greediest, most = places.most_common(1)[0]
-        if most <= places[address] + 1:
-            raise busy(f"all {len(self.workers)} workers are busy and {MAX_WAITING} requests wait already")
-        newest = next(place for place, owner in reversed(self.line.items()) if owner == greediest)
-        del self.line[newest]
-        newest.put(None)
-
     def wait(self, place: queue.Queue, check: Callable[[], None]) -> Worker:
         for _ in range(WAIT_SECONDS * 10):
             with contextlib.suppress(queue.Empty):
-                if worker := place.get(timeout=0.1):
-                    return worker
-                raise busy("too many requests of one address were waiting")
+                return place.get(timeout=0.1)
             check()
             if not self.workers:
                 raise busy("no worker is left")
@@ -282,8 +254,7 @@ class Pool:
             if self.line.pop(place, None) is not None:
                 return
         with contextlib.suppress(queue.Empty):
-            if worker := place.get_nowait():
-                self.give_back(worker)
+            self.give_back(place.get_nowait())
 
     def give_back(self, worker: Worker) -> None:
         with self.lock:
@@ -329,8 +300,7 @@ def hung_up(sock: socket.socket | None) -> bool:
         return True
 
 
-# ------------------------------------------------------------------------------------------------------------
-# The application
+# ---- The application ---------------------------------------------------------------------------------------
 
 CORS = {
     "Access-Control-Allow-Origin": "*",
@@ -339,13 +309,10 @@ CORS = {
     "Access-Control-Expose-Headers": "X-Dropped-Messages, X-Prompt-Tokens, Retry-After",
     "Access-Control-Max-Age": "86400",
 }
-STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # the second is nginx's
 
 
 class ChatRequest(Request):
-    """A request that knows its reply once it has a worker."""
-
-    reply: "Reply | None" = None
+    reply: "Reply | None" = None  # once the request has a worker
 
 
 class ChatServer:
@@ -395,13 +362,11 @@ class ChatServer:
             response = Response(status=499)  # nobody reads it; the number is nginx's, for the log
         except Exception:  # werkzeug would take an OSError of ours for a client that left, and say nothing
             log.exception("a fault of the server's own")
-            response = refusal(
-                request, InternalServerError("a fault of the server's own; its log says which")
-            )
+            response = refusal(request, InternalServerError("a fault of the server's own; see its log"))
         response.headers.extend(CORS)
         if not request.reply:  # whose own line is written at its end
             line = ascii(f"{request.method} {request.path}")
-            log.info("%s %s %d", client(environ), line, response.status_code)
+            log.info("%s %s %d", request.remote_addr or "-", line, response.status_code)
         return response(environ, start_response)
 
     def dispatch(self, request: ChatRequest) -> Response:
@@ -426,7 +391,7 @@ class ChatServer:
             prompt, dropped = self.tokenizer.fit_prompt(chat.messages, self.context, chat.max_tokens)
         except ValueError as error:
             raise BadRequest(str(error)) from None
-        reply = Reply(client(request.environ), len(chat.messages), len(prompt), self.tokenizer.stops)
+        reply = Reply(request.remote_addr or "-", len(chat.messages), len(prompt), self.tokenizer.stops)
         pieces = self.pieces(chat, prompt, reply, request.environ.get("werkzeug.socket"))
         next(pieces)  # it has its worker, and gives it back however it ends, even if nobody reads it
         request.reply = reply
@@ -435,8 +400,8 @@ class ChatServer:
             response.call_on_close(pieces.close)
         else:
             response = json_response(chat.whole(pieces, reply, self.name))
-        headers = {"X-Dropped-Messages": dropped, "X-Prompt-Tokens": len(prompt)}
-        response.headers.extend(headers | STREAM_HEADERS)
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # the second is nginx's
+        response.headers.extend(headers | {"X-Dropped-Messages": dropped, "X-Prompt-Tokens": len(prompt)})
         return response
 
     def check_waiting(self, sock: socket.socket | None) -> None:
@@ -449,8 +414,8 @@ class ChatServer:
     def pieces(self, chat: Chat, prompt: list[int], reply: "Reply", sock) -> Iterator[str]:
         """Waits for a worker, yields "", and then the reply's text, a piece for every token, maybe "".
 
-        The worker goes back when this ends, however it does. Once it has a worker, whatever fails is an
-        HTTPException, whose sentence a stream that has begun passes on.
+        The worker goes back however this ends. Once it is there, whatever fails is an HTTPException, whose
+        sentence a stream that has begun passes on.
         """
         looked = -math.inf
 
@@ -473,8 +438,8 @@ class ChatServer:
             reply.gpu = worker.gpu_id
             yield ""
             check()  # the client may have left while it waited
-            sampling = (chat.temperature, chat.top_k, chat.seed, chat.top_p)
-            tokens = reply.watch(worker.engine, worker.engine.generate(prompt, chat.max_tokens, *sampling, check))
+            engine, sampling = worker.engine, (chat.temperature, chat.top_k, chat.seed, chat.top_p)
+            tokens = reply.watch(engine, engine.generate(prompt, chat.max_tokens, *sampling, check))
             for text in reply.until(chat.stop, self.tokenizer.stream_text(tokens)):
                 yield text
                 check()
@@ -503,35 +468,26 @@ class ChatServer:
             log.exception("%s is lost; %d workers are left", worker.device, len(self.pool.workers))
 
     def on_page(self, request: ChatRequest) -> Response:
-        about = {
+        ends = {name: {"low": low, "high": high} for name, (_, low, high) in SAMPLING.items()}
+        defaults = self.settings.sampling.items()
+        return self.page.response({
             "model": self.name,
             "device": next((worker.device.partition(":")[0] for worker in self.pool.workers), None),
             "gpus": self.settings.num_gpus,
             "context": self.context,
             "demo": self.demo,
-            "sampling": {
-                name: {"default": self.settings.sampling[name], "low": low, "high": high}
-                for name, (_, low, high) in SAMPLING.items()
-            },
-            "limits": {
-                "messages": MAX_MESSAGES,
-                "message": MAX_MESSAGE_LENGTH,
-                "conversation": MAX_CONVERSATION_LENGTH,
-            },
-        }
-        return self.page.response(about)
+            "sampling": {name: {"default": default} | ends[name] for name, default in defaults},
+            "limits": {"messages": MAX_MESSAGES, "message": MAX_MESSAGE_LENGTH,
+                       "conversation": MAX_CONVERSATION_LENGTH},
+        })  # fmt: skip
 
     def on_health(self, request: ChatRequest) -> Response:
-        report = {
-            "status": "ok",
-            "ready": self.ready,
-            "num_gpus": self.settings.num_gpus,
-            "available_workers": self.pool.available,
-        }
-        return json_response(report, 200 if self.ready else 503)
+        gpus, available = self.settings.num_gpus, self.pool.available
+        report = {"status": "ok", "ready": self.ready, "num_gpus": gpus, "available_workers": available}
+        return json_response(report, 200 if report["ready"] else 503)
 
     def on_stats(self, request: ChatRequest) -> Response:
-        available, workers = self.pool.available, list(self.pool.workers)  # in this order none is counted twice
+        available, workers = self.pool.available, list(self.pool.workers)  # in this order none counts twice
         return json_response({
             "total_workers": len(workers),
             "available_workers": available,
@@ -584,9 +540,6 @@ class Reply:
 
     def until(self, stops: tuple[str, ...], texts: Iterator[str]) -> Iterator[str]:
         """The texts up to the first stop sequence that is whole. What may yet become one is held back."""
-        if not stops:
-            yield from texts
-            return
         kept = ""
         for text in texts:
             kept += text
@@ -619,7 +572,6 @@ def wait_until(done: Callable[[], bool], seconds: float) -> None:
 
 LINE_BREAKS = str.maketrans({code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)})
 
-
 ENCODER = json.JSONEncoder(ensure_ascii=False)  # json.dumps would make one for every event
 
 
@@ -632,12 +584,8 @@ def json_response(data: dict, status: int = 200) -> Response:
     return Response(json.dumps(data), status, mimetype="application/json")
 
 
-def client(environ: dict) -> str:
-    return environ.get("REMOTE_ADDR", "-")
-
-
 def refusal(request: Request, error: HTTPException) -> Response:
-    """An error as JSON, in the shape of the protocol that its path belongs to, with the headers that it brings."""
+    """An error as JSON, in the shape of its path's protocol, with the headers that it brings."""
     kind = "invalid_request_error" if error.code < 500 else "server_error"
     ours, openais = {"detail": error.description}, openai_error(error.description, kind)
     response = json_response(openais if request.path.startswith("/v1/") else ours, error.code)
@@ -645,17 +593,16 @@ def refusal(request: Request, error: HTTPException) -> Response:
     return response
 
 
-# ------------------------------------------------------------------------------------------------------------
-# OpenAI's protocol: the same pipeline, another wire format
+# ---- OpenAI's protocol: the same pipeline, another wire format ---------------------------------------------
 
-UNDERSTOOD = {"model", "messages", "stream", "stream_options", "stop", "seed", "temperature", "top_p", "top_k",
-              "max_tokens", "max_completion_tokens"}  # fmt: skip
+UNDERSTOOD = {"model", "messages", "stream", "stream_options", "stop", "seed", "temperature", "top_p",
+              "top_k", "max_tokens", "max_completion_tokens"}  # fmt: skip
 LABELS = {"user", "metadata", "safety_identifier", "prompt_cache_key"}  # they ask nothing of a reply
 NO_EFFECT = {  # the values that ask for what happens anyway
     "n": [1], "presence_penalty": [0], "frequency_penalty": [0], "logit_bias": [{}], "logprobs": [False],
     "top_logprobs": [0], "tools": [[]], "tool_choice": ["none", "auto"], "parallel_tool_calls": [True, False],
-    "functions": [[]], "function_call": ["none", "auto"], "response_format": [{"type": "text"}], "store": [False],
-    "modalities": [["text"]], "service_tier": ["auto", "default"],
+    "functions": [[]], "function_call": ["none", "auto"], "response_format": [{"type": "text"}],
+    "store": [False], "modalities": [["text"]], "service_tier": ["auto", "default"],
 }  # fmt: skip
 
 
@@ -692,12 +639,9 @@ class OpenAIChat(Chat):
     def usage(self, reply: "Reply") -> dict:
         """Tokens as they were counted; a stop token is none of the reply's."""
         written = reply.tokens - (reply.last_token in reply.stop_tokens)
-        return {
-            "prompt_tokens": reply.prompt_tokens,
-            "completion_tokens": written,
-            "total_tokens": reply.prompt_tokens + written,
-            "prompt_tokens_details": {"cached_tokens": reply.reused},
-        }
+        read, details = reply.prompt_tokens, {"cached_tokens": reply.reused}
+        counts = {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
+        return counts | {"prompt_tokens_details": details}
 
     def frame(self, kind: str, model: str) -> dict:
         name = f"chatcmpl-{random.getrandbits(64):016x}"
@@ -762,14 +706,11 @@ def stop_sequences(stop) -> tuple[str, ...]:
     stops = [stop] if isinstance(stop, str) else [] if stop is None else stop
     right = isinstance(stops, list) and len(stops) <= MAX_STOPS
     if not right or not all(isinstance(text, str) and 0 < len(text) <= MAX_STOP_LENGTH for text in stops):
-        raise BadRequest(
-            f"stop must be a text or up to {MAX_STOPS}, each of 1 to {MAX_STOP_LENGTH} characters"
-        )
+        raise BadRequest(f"stop must be a text of 1 to {MAX_STOP_LENGTH} characters, or up to {MAX_STOPS}")
     return tuple(stops)
 
 
-# ------------------------------------------------------------------------------------------------------------
-# The page
+# ---- The page ----------------------------------------------------------------------------------------------
 
 
 class Page:
@@ -781,16 +722,14 @@ class Page:
         try:
             self.html = path.read_text(encoding="utf-8")
         except OSError as error:
-            raise SystemExit(
-                f"{path} cannot be read ({error.strerror}): it belongs beside chat_web.py"
-            ) from None
+            raise SystemExit(f"{path}: {error.strerror}; it belongs beside chat_web.py") from None
         script = re.search("<script>(.*?)</script>", self.html, re.DOTALL)
         if self.SLOT not in self.html or not script:
             raise SystemExit(f"{path}: it is not this server's page: its script or {self.SLOT} is missing")
         digest = base64.b64encode(hashlib.sha256(script[1].encode()).digest()).decode()
         self.headers = {
-            "Content-Security-Policy": f"default-src 'none'; script-src 'sha256-{digest}'; connect-src 'self'; "
-            "style-src 'unsafe-inline'; img-src 'self' data:; "
+            "Content-Security-Policy": f"default-src 'none'; script-src 'sha256-{digest}'; "
+            "connect-src 'self'; style-src 'unsafe-inline'; img-src 'self' data:; "
             "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
             "X-Content-Type-Options": "nosniff",
             "Referrer-Policy": "no-referrer",
@@ -802,8 +741,7 @@ class Page:
         return Response(self.html.replace(self.SLOT, filled), mimetype="text/html", headers=self.headers)
 
 
-# ------------------------------------------------------------------------------------------------------------
-# HTTP: werkzeug's threaded server, with its open ends closed
+# ---- HTTP: werkzeug's threaded server, with its open ends closed -------------------------------------------
 
 
 class RequestReader(io.RawIOBase):
@@ -828,10 +766,9 @@ class RequestReader(io.RawIOBase):
 
 
 class Drain:
-    """What werkzeug empties before it closes a connection, so that the client sees the answer and not a reset.
+    """What werkzeug empties before it closes a connection, or the client would see a reset and no answer.
 
-    By itself it would read ten megabytes, or until the client closes, and hold the request's resources so
-    long.
+    By itself it would read ten megabytes, or until the client closes, and hold on to the request so long.
     """
 
     def __init__(self, sock: socket.socket):
@@ -855,7 +792,7 @@ UNFLUSHED = (b"HTTP/1.1 100 Continue\r\n\r\n", b"0\r\n\r\n")  # what werkzeug wr
 
 
 class ResponseWriter(io.RawIOBase):
-    """Joins werkzeug's pieces, so that an event is one packet, and bounds the time spent waiting for the reader."""
+    """Joins werkzeug's pieces, so that an event is one packet, and bounds the time of waiting for readers."""
 
     def __init__(self, sock: socket.socket, seconds: float):
         self.sock, self.patience, self.pieces = sock, seconds, []
@@ -872,20 +809,27 @@ class ResponseWriter(io.RawIOBase):
     def flush(self) -> None:
         data = b"".join(self.pieces)
         self.pieces.clear()  # first: what could not be sent is not tried again on close
-        if data and (left := data[self.send_at_once(data) :]):
+        if not data:
+            return
+        if self.sock.gettimeout() != 0:
+            self.sock.settimeout(0)  # with a timeout every send is two system calls
+        sent = 0
+        with contextlib.suppress(BlockingIOError):
+            sent = self.sock.send(data)  # all of it, but for slow readers
+        if left := data[sent:]:
             self.sock.settimeout(max(self.patience, 0.001))
             started = time.monotonic()
             self.sock.sendall(left)
             self.patience -= time.monotonic() - started
 
-    def send_at_once(self, data: bytes) -> int:
-        """How many bytes the system took without waiting: all of them, but for slow readers."""
-        if self.sock.gettimeout() != 0:
-            self.sock.settimeout(0)  # with a timeout every send is two system calls
-        try:
-            return self.sock.send(data)
-        except BlockingIOError:
-            return 0
+
+def raw_refusal(code: int, sentence: str) -> bytes:
+    """A whole response, for requests that never reach the application."""
+    body = json.dumps({"detail": sentence}).encode()
+    headers = {"Content-Type": "application/json", "Content-Length": len(body), "Connection": "close"}
+    headers |= CORS | ({"Retry-After": RETRY_SECONDS} if code == 503 else {})
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return f"HTTP/1.1 {code} {HTTPStatus(code).phrase}\r\n{head}\r\n".encode() + body
 
 
 class Connection(WSGIRequestHandler):
@@ -929,15 +873,9 @@ class Connection(WSGIRequestHandler):
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """For requests that never reach the application."""
-        self.request_version = "HTTP/1.1"  # an unreadable request counts as 0.9, and gets no headers
         log.info("%s %s %d", self.client_address[0], ascii(getattr(self, "requestline", "")[:200]), code)
-        body = json.dumps({"detail": explain or message or HTTPStatus(code).description}).encode()
-        self.send_response(code)
-        headers = {"Content-Type": "application/json", "Content-Length": len(body), "Connection": "close"}
-        for name, value in (headers | CORS).items():
-            self.send_header(name, str(value))
-        self.end_headers()
-        self.wfile.write(body)
+        sentence = explain or message or HTTPStatus(code).description
+        self.wfile.write(raw_refusal(code, sentence))
         self.wfile.flush()
         self.close_connection, drain = True, Drain(self.connection)
         while drain.read(65536):  # what still comes, so that the client sees this answer and not a reset
@@ -972,14 +910,10 @@ class Server(ThreadedWSGIServer):
 
     def process_request(self, request, client_address) -> None:
         if not self.admit(client_address[0]):
-            body = json.dumps(
-                {"detail": f"too many connections: the limit is {MAX_CONNECTIONS}, half for one address"}
-            )
-            headers = {"Retry-After": RETRY_SECONDS, "Content-Type": "application/json", "Connection": "close"}
-            head = "".join(f"{name}: {value}\r\n" for name, value in (headers | CORS).items())
             log.info("%s 503: too many connections", client_address[0])
+            sentence = f"too many connections: the limit is {MAX_CONNECTIONS}, half for one address"
             with contextlib.suppress(OSError):
-                request.send(f"HTTP/1.1 503 Service Unavailable\r\n{head}\r\n{body}".encode())
+                request.send(raw_refusal(503, sentence))
             return self.shutdown_request(request)
         try:
             super().process_request(request, client_address)
@@ -996,9 +930,8 @@ class Server(ThreadedWSGIServer):
     def admit(self, address: str) -> bool:
         """Counts a connection, unless there are too many, or its address has half of all there may be."""
         with self.lock:
-            full = (
-                self.connected.total() >= MAX_CONNECTIONS or self.connected[address] >= MAX_CONNECTIONS // 2
-            )
+            own, total = self.connected[address], self.connected.total()
+            full = total >= MAX_CONNECTIONS or own >= MAX_CONNECTIONS // 2
             self.connected[address] += not full
             return not full
 
@@ -1019,16 +952,13 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=1024)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise SystemExit(
-                f"port {port} is in use by another program; stop that one, or pass another -p"
-            ) from None
+            raise SystemExit(f"port {port} is in use by another program; pass another -p") from None
         raise SystemExit(f"cannot listen on {host} port {port}: {error.strerror or error}") from None
     except (TypeError, UnicodeError):
         raise SystemExit(f"cannot listen on {host}: it is no address, nor the name of one") from None
 
 
-# ------------------------------------------------------------------------------------------------------------
-# Command line
+# ---- Command line ------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -1053,10 +983,10 @@ def parse_args(argv: list[str]) -> Settings:
     parser.error = lambda message: sys.exit(f"{message} (--help lists the flags)")
     flag = parser.add_argument
     flag("-n", "--num-gpus", type=int, default=1, help="GPUs to use, one replica each (default: 1)")
-    sources = "training that the model comes from: sft or rl, the older mid, or base, which cannot chat (default: sft)"
+    sources = "the model's training: sft or rl, the older mid, or base, which cannot chat (default: sft)"
     flag("-i", "--source", choices=("sft", "rl", "mid", "base"), help=sources)
     for short, (name, (default, low, high)) in zip("tkm", SAMPLING.items(), strict=True):
-        what = f"a reply's {name.replace('_', ' ')} where a request has none, {low:g} to {high:g} (default: {default})"
+        what = f"{name.replace('_', ' ')} where a request has none, {low:g} to {high:g} (default: {default})"
         flag(f"-{short}", f"--{name.replace('_', '-')}", type=type(low), default=default, help=what)
     flag("-g", "--model-tag", help="the model's tag, or a path to its folder (default: the deepest there is)")
     flag("-s", "--step", type=int, help="the training step (default: the last)")
@@ -1071,9 +1001,7 @@ def parse_args(argv: list[str]) -> Settings:
     ranges = {name: (low, high) for name, (_, low, high) in SAMPLING.items()}
     for name, (low, high) in (ranges | {"port": (0, 65535), "num_gpus": (1, 1024)}).items():
         if not low <= args[name] <= high:
-            raise SystemExit(
-                f"--{name.replace('_', '-')} {args[name]} is out of range: {low} to {high} is right"
-            )
+            raise SystemExit(f"--{name.replace('_', '-')} {args[name]} is not within {low} to {high}")
     return Settings(sampling={name: args.pop(name) for name in SAMPLING}, **args)
 
 
@@ -1108,29 +1036,26 @@ def load(settings: Settings, app: ChatServer) -> None:
         except RuntimeError as error:  # torch.OutOfMemoryError on CUDA; elsewhere it has no name of its own
             if not re.search("out of memory|allocate memory", str(error)):
                 raise
-            raise SystemExit(
-                f"{device} has too little free memory for {found.model}, {settings.dtype}"
-            ) from None
+            raise SystemExit(f"{device} has too little free memory for {found.model}") from None
         return engine
 
     with ThreadPoolExecutor(len(devices)) as threads:  # each GPU has a bus of its own: they fill side by side
         for gpu_id, engine in enumerate(threads.map(replica, devices)):
             app.pool.add(Worker(gpu_id, str(devices[gpu_id]), engine))
     weights = sum(weight.nbytes for weight in engine.model.weights.values()) / 1e6
-    cache = 2 * engine.cache.keys.nbytes / 1e6  # values are as many
-    print(
-        f"Loaded {model.name}: as of {model.era.name}, {model.parameters / 1e6:.1f} M parameters in {settings.dtype} "
-        f"on {', '.join(map(str, devices))}; {weights:.1f} MB of weights and {cache:.1f} MB of cache each, "
-        f"context {engine.context} tokens, decoding: {engine.mode}, {time.monotonic() - started:.1f} s",
-        flush=True,
-    )
+    cache = 2 * engine.cache.keys.nbytes / 1e6
+    parameters = f"{model.parameters / 1e6:.1f} M parameters in {settings.dtype}"
+    memory = f"{weights:.1f} MB of weights and {cache:.1f} MB of cache each, context {engine.context} tokens"
+    where, spent = ", ".join(map(str, devices)), time.monotonic() - started
+    print(f"Loaded {model.name}: nanochat of {model.era.name}, {parameters} on {where}; {memory}, "
+          f"decoding: {engine.mode}, {spent:.1f} s", flush=True)  # fmt: skip
     gc.collect()
-    gc.freeze()  # torch's objects stay; to walk over them took a large JSON body ten times as long as to read it
+    gc.freeze()  # torch's objects stay; walking over them made a large JSON body take ten times as long
     app.open(model.name, model.tokenizer, demo)
 
 
 def pick_checkpoint(settings: Settings) -> tuple:
-    """The checkpoint that was asked for, and False; or, where nothing was and there is none, the demo and True."""
+    """The checkpoint asked for, and False; or, where nothing was and there is none, the demo and True."""
     checkpoint = import_checkpoint()
     base, demo = checkpoint.base_dir(), Path(__file__).with_name("demo")
     asked = (settings.source, settings.model_tag, settings.step, os.environ.get("NANOCHAT_BASE_DIR") or None)
@@ -1150,9 +1075,7 @@ def pick_devices(settings: Settings) -> list:
     kind = import_checkpoint().best_device() if settings.device_type == "auto" else settings.device_type
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if not there[kind]:
-        raise SystemExit(
-            f"--device-type {kind}: torch {torch.__version__} sees no such device on this machine"
-        )
+        raise SystemExit(f"--device-type {kind}: torch {torch.__version__} sees no such device here")
     if kind != "cuda":
         if settings.num_gpus > 1:
             raise SystemExit(f"-n {settings.num_gpus} needs CUDA GPUs: on {kind} there is one worker")

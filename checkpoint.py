@@ -1,16 +1,14 @@
 """A folder of nanochat's in, a model and a tokenizer out, of whatever architecture nanochat had at the time.
 
-`load_model` does it all, for Python: files to an engine that chats. `find` picks the files. `read` opens them
-without ever running code from them, and adapts any architecture that nanochat has trained to the one that
-engine.py computes. `Tokenizer` turns conversations into tokens, and tokens into text. Whatever is wrong with
-files is a `CheckpointError`, whose one sentence names the file and the key, shape or number. Nothing here
-knows HTTP, and nothing imports nanochat.
+`load_model` does it all, for Python. `find` picks the files. `read` opens them without ever running code from
+them, and adapts any architecture that nanochat has trained to the one that engine.py computes. `Tokenizer`
+turns conversations into tokens, and tokens into text. Whatever is wrong with files is a `CheckpointError`,
+whose sentence names the file and the key, shape or number. Nothing here knows HTTP or imports nanochat.
 """
 
 import bisect
 import codecs
 import contextlib
-import itertools
 import json
 import os
 import pickle
@@ -34,13 +32,10 @@ class CheckpointError(Exception):
     """What is wrong with files on disk, in one sentence that says what would be right."""
 
 
-# ------------------------------------------------------------------------------------------------------------
-# One door for Python
+# ---- One door for Python -----------------------------------------------------------------------------------
 
 
-def load_model(
-    source: str = "sft", tag: str | None = None, step: int | None = None, device="auto", dtype="bfloat16"
-) -> Engine:
+def load_model(source="sft", tag=None, step=None, device="auto", dtype="bfloat16") -> Engine:
     """An engine that chats, from the files that chat_web.py would take with -i, -g and -s.
 
     device is "auto" or one of torch's, dtype "bfloat16" or "float32". Raises CheckpointError about files.
@@ -65,8 +60,7 @@ def prepare_torch() -> None:
     torch.backends.cuda.enable_cudnn_sdp(False)
 
 
-# ------------------------------------------------------------------------------------------------------------
-# Finding
+# ---- Finding -----------------------------------------------------------------------------------------------
 
 SOURCES = {
     "sft": ("chatsft_checkpoints", "sft_checkpoints"),  # the second for one day of 2026, by mistake
@@ -88,10 +82,9 @@ class Found:
     @property
     def name(self) -> str:
         """What people call it: tag, kind and step."""
-        kinds = {folder: source for source, folders in SOURCES.items() for folder in folders}
-        kind = kinds.get(self.model.parent.parent.name)
-        step = int(self.model.stem.removeprefix("model_"))
-        return ", ".join([self.model.parent.resolve().name, *([kind] if kind else []), f"step {step}"])
+        tag, step = self.model.parent, int(self.model.stem.removeprefix("model_"))
+        kind = [source for source, folders in SOURCES.items() if tag.parent.name in folders]
+        return ", ".join([tag.resolve().name, *kind, f"step {step}"])
 
 
 def base_dir() -> Path:
@@ -129,7 +122,8 @@ def find(base: Path, source: str, tag: str | None = None, step: int | None = Non
         held = f"only {', '.join(lonely)} without a meta" if lonely else f"it holds {listing(folder)}"
         raise CheckpointError(f"no model_NNNNNN.pt with its meta_NNNNNN.json in {folder}: {held}")
     if step is not None and step not in steps:
-        raise CheckpointError(f"no step {step} in {folder}: it holds {numbers(steps)}; pass one of them with -s")
+        held = ", ".join(map(str, sorted(steps)))
+        raise CheckpointError(f"no step {step} in {folder}: it holds {held}; pass one of them with -s")
     notes += [f"{folder / name} has no meta beside it and is skipped" for name in lonely]
     model, meta = steps[max(steps) if step is None else step]
     return Found(model, meta, find_tokenizer(folder), tuple(notes))
@@ -166,9 +160,7 @@ def depth_then_age(folder: Path) -> tuple[int, float]:
 
 def nothing_found(base: Path, source: str) -> str:
     searched = base / SOURCES[source][0]
-    others = [
-        name for name, folders in SOURCES.items() if any(subfolders(base / folder) for folder in folders)
-    ]
+    others = [name for name, parents in SOURCES.items() if any(subfolders(base / p) for p in parents)]
     hint = f"pass -i {' or -i '.join(others)}, or " if others and source not in others else ""
     held = f"holds {listing(base)}" if base.is_dir() else "does not exist"
     rest = "pass -g PATH, or set NANOCHAT_BASE_DIR to the folder that nanochat wrote"
@@ -180,12 +172,8 @@ def listing(folder: Path) -> str:
     return ", ".join(names[:10] + ["..."] * (len(names) > 10)) or "nothing"
 
 
-def numbers(steps: Iterable[int]) -> str:
-    return ", ".join(str(step) for step in sorted(steps))
-
-
 def pairs(folder: Path) -> tuple[dict[int, tuple[Path, Path]], list[str]]:
-    """step -> (model file, meta file) for a folder's complete pairs, and the names of models without a meta."""
+    """step -> (model file, meta file) of a folder's complete pairs, and the names of lonely models."""
     steps, lonely = {}, []
     for model in sorted(folder.iterdir()):
         if match := re.fullmatch(r"model_([0-9]+)\.pt", model.name):
@@ -199,7 +187,7 @@ def pairs(folder: Path) -> tuple[dict[int, tuple[Path, Path]], list[str]]:
 
 def find_tokenizer(folder: Path) -> Path:
     """tokenizer.pkl beside the model, in a folder beside it, or where nanochat's base directory has it."""
-    # A tag folder may be a link to another disk: its base directory is where the link lies, or where it leads to.
+    # A tag folder may be a link to another disk: its base directory is where the link lies or leads to.
     bases = folder.absolute().parent.parent, folder.resolve().parent.parent
     places = dict.fromkeys((folder, folder / "tokenizer", *(base / "tokenizer" for base in bases)))
     for place in places:
@@ -208,9 +196,7 @@ def find_tokenizer(folder: Path) -> Path:
     raise CheckpointError(f"no tokenizer.pkl for {folder}: looked in {', '.join(map(str, places))}")
 
 
-# ------------------------------------------------------------------------------------------------------------
-# Architectures
-
+# ---- Architectures -----------------------------------------------------------------------------------------
 
 GATE = "transformer.h.{last}.attn.ve_gate.weight"
 HALF, THIRD, QUARTER = (lambda s: s // 2), (lambda s: 128 * -(-s // 384)), (lambda s: 128 * -(-s // 512))
@@ -233,8 +219,8 @@ class Era:
 
 ERAS = (
     #   of nanochat in                   recognised by                features
-    Era("March 2026, smear",             "smear_gate.weight", "lambdas gate smear", 12, 3, QUARTER, 1.20, 1e5, False),
-    Era("March 2026, narrow gates",      GATE, "lambdas gate", 12, 3, THIRD, 1.15, 1e5, False),
+    Era("March 2026, smear", "smear_gate.weight", "lambdas gate smear", 12, 3, QUARTER, 1.2, 1e5, False),
+    Era("March 2026, narrow gates", GATE, "lambdas gate", 12, 3, THIRD, 1.15, 1e5, False),
     Era("January 2026, bigrams",         "bigram_embed.embed.weight", "lambdas gate bigram", 32, 2),
     Era("January 2026, gated values",    GATE,                        "lambdas gate",        32, 2),
     Era("January 2026, low-rank values", "value_embed_A.weight",      "lambdas v0 low-rank"),
@@ -272,9 +258,6 @@ KEYS = (
     ("backout_lambda",                                "1",    "smear"),
 )  # fmt: skip
 
-# Scales that change nothing, for layers from before there were any.
-NEUTRAL = {"resid_lambdas": 1.0, "x0_lambdas": 0.0}
-
 
 def detect_era(weights: dict[str, Tensor], last_layer: int) -> Era:
     """The era of a checkpoint, from its keys and the width of the value embeddings' gate."""
@@ -285,9 +268,7 @@ def detect_era(weights: dict[str, Tensor], last_layer: int) -> Era:
     raise CheckpointError("key transformer.wte.weight is missing: this is no nanochat model")
 
 
-def adapt(
-    stored: dict[str, Tensor], meta: dict, base_meta: dict, dtype: torch.dtype
-) -> tuple[Era, Config, dict[str, Tensor], list[str]]:
+def adapt(stored: dict, meta: dict, base_meta: dict, dtype) -> tuple[Era, Config, dict, list[str]]:
     """A state dict of any era as engine.py computes it: the era, config, weights, and notes for the log.
 
     stored is emptied. base_meta is the meta of the base model that a chat model was tuned from, or {}. Where
@@ -297,7 +278,7 @@ def adapt(
     given = model_config(meta)
     layers = [int(match[1]) for key in stored if (match := re.match(r"transformer\.h\.([0-9]{1,4})\.", key))]
     if given.get("num_experts") or any(".router." in key for key in stored):
-        raise CheckpointError("a mixture-of-experts model (branches moe and moe3), which this server does not run")
+        raise CheckpointError("a mixture-of-experts model (branches moe, moe3), which does not run here")
     if not layers:
         raise CheckpointError("key transformer.h.0.attn.c_q.weight is missing: this is no nanochat model")
     era = detect_era(stored, max(layers))
@@ -326,7 +307,7 @@ def model_config(meta: dict) -> dict:
     for name, least in (("sequence_len", 2), ("vocab_size", 1), ("n_head", 1)):
         value = given.get(name)
         if type(value) is not int or not least <= value <= 2**24:
-            raise CheckpointError(f"model_config.{name} is {value!r}, which is no number from {least} to {2**24}")
+            raise CheckpointError(f"model_config.{name} is {value!r}, and no number from {least} to {2**24}")
     return given
 
 
@@ -336,20 +317,19 @@ def sizes_of(weights: dict[str, Tensor], given: dict, n_layer: int, era: Era) ->
         if key not in weights:
             raise CheckpointError(f"key {key} is missing")
         if weights[key].dim() != 2:
-            raise CheckpointError(f"key {key} has shape {shape_text(weights[key])}, where a matrix is needed")
+            raise CheckpointError(f"key {key} has shape {tuple(weights[key].shape)} and is no matrix")
     rows, C = weights["transformer.wte.weight"].shape
     N = weights["transformer.h.0.attn.c_k.weight"].shape[0]
     V, H = given["vocab_size"], given["n_head"]
     if rows < V:
         raise CheckpointError(f"transformer.wte.weight has {rows} rows for a vocab_size of {V}")
     if C < (24 if "smear" in era.features else max(1, era.gate_columns)):
-        raise CheckpointError(f"transformer.wte.weight has {C} channels, which are too few for a model of {era.name}")
+        raise CheckpointError(f"transformer.wte.weight has {C} channels, too few for a model of {era.name}")
     if C % H or C // H % 2 or N % (C // H) or N == 0 or H % (N // (C // H)):
-        raise CheckpointError(
-            f"{C} channels and {N} key/value channels cannot be split over model_config.n_head = {H} heads"
-        )
-    kv_heads, gate = N // (C // H), era.gate_columns
-    return {"R": rows, "C": C, "F": 4 * C, "L": n_layer, "N": N, "K": kv_heads, "B": 5 * V, "G": gate}
+        split = f"cannot be split over model_config.n_head = {H} heads"
+        raise CheckpointError(f"{C} channels and {N} key/value channels {split}")
+    sizes = {"R": rows, "C": C, "F": 4 * C, "L": n_layer, "N": N, "K": N // (C // H), "B": 5 * V}
+    return sizes | {"G": era.gate_columns}
 
 
 def expected_shapes(era: Era, sizes: dict[str, int]) -> dict[str, tuple[int, ...]]:
@@ -370,15 +350,11 @@ def check_keys(weights: dict[str, Tensor], era: Era, sizes: dict[str, int]) -> N
         if key not in weights:
             raise CheckpointError(f"key {key} is missing, which a model of {era.name} has")
         if weights[key].shape != shape:
-            raise CheckpointError(f"key {key} has shape {shape_text(weights[key])} where {shape} is expected")
+            raise CheckpointError(f"key {key} has shape {tuple(weights[key].shape)}, expected is {shape}")
         if not weights[key].is_floating_point() or weights[key].layout != torch.strided:
             raise CheckpointError(f"key {key} holds {weights[key].dtype}, not plain floating point numbers")
     if unknown := sorted(weights.keys() - expected.keys()):
-        raise CheckpointError(f"key {unknown[0]} is unknown to models of {era.name}, and the other keys are theirs")
-
-
-def shape_text(tensor: Tensor) -> str:
-    return str(tuple(tensor.shape))
+        raise CheckpointError(f"key {unknown[0]} is unknown to {era.name}, which the other keys show")
 
 
 def pick_windows(era: Era, given: dict, meta: dict, n_layer: int) -> tuple[tuple[int | None, ...], list[str]]:
@@ -390,11 +366,9 @@ def pick_windows(era: Era, given: dict, meta: dict, n_layer: int) -> tuple[tuple
         return (None,) * n_layer, notes
     if pattern is None:
         pattern = "L"
-        notes.append(
-            "the meta has no window_pattern: every layer sees the whole context, as nanochat loads it"
-        )
+        notes.append("the meta has no window_pattern: every layer sees all, as nanochat loads it")
     if not isinstance(pattern, str) or not re.fullmatch("[SL]+", pattern.upper()):
-        raise CheckpointError(f"model_config.window_pattern is {pattern!r}, which is not made of the letters S and L")
+        raise CheckpointError(f"model_config.window_pattern is {pattern!r}, and not made of S and L")
     windows = [short if pattern.upper()[i % len(pattern)] == "S" else long for i in range(n_layer)]
     return (*windows[:-1], long), notes  # the last layer is long whatever the pattern says
 
@@ -417,7 +391,7 @@ def pick_softcap(era: Era, meta: dict, base_meta: dict) -> tuple[float, str]:
     tuned, base = (of.get("user_config") or {} for of in (meta, base_meta))
     of_that_week = any("adam_beta1" in run and run.get("eval_tokens") == 41943040 for run in (tuned, base))
     if of_that_week and "dtype" not in tuned:
-        return 20.0, f"softcap 20, guessed from user_config (eval_tokens and adam_beta1 of March 2026); {override}"
+        return 20.0, f"softcap 20, guessed from user_config (its eval_tokens and adam_beta1); {override}"
     return 15.0, f"softcap 15, since nothing points to the week of March 2026 that had 20; {override}"
 
 
@@ -425,8 +399,8 @@ def to_newest_names(weights: dict[str, Tensor], config: Config) -> dict[str, Ten
     """The same function in the newest names: one value table per layer that has one, lambdas everywhere."""
     weights = dict(weights)
     n_layer, dtype = config.n_layer, weights["transformer.wte.weight"].dtype
-    for key, value in NEUTRAL.items():
-        weights.setdefault(key, torch.full((n_layer,), value))
+    for key, neutral in (("resid_lambdas", 1.0), ("x0_lambdas", 0.0)):  # before January 2026 there were none
+        weights.setdefault(key, torch.full((n_layer,), neutral))
     if "value_embed_A.weight" in weights:  # a product of thin matrices: multiplied out once, it is one table
         a, b = weights.pop("value_embed_A.weight"), weights.pop("value_embed_B.weight")
         weights["value_embed.weight"] = (a.float() @ b.float().T).to(dtype)
@@ -438,8 +412,7 @@ def to_newest_names(weights: dict[str, Tensor], config: Config) -> dict[str, Ten
     return weights
 
 
-# ------------------------------------------------------------------------------------------------------------
-# Reading
+# ---- Reading -----------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -453,10 +426,10 @@ class Checkpoint:
     tokenizer: "Tokenizer"
     parameters: int
     notes: tuple[str, ...]
-    cpu_model: FastGPT | None = None  # once it is there it owns the weights, and all engines on the CPU share it
+    cpu_model: FastGPT | None = None  # once it is there it owns the weights; engines on the CPU share it
 
     def engine(self, device: torch.device) -> Engine:
-        """A replica of the model on a device, with its own cache. Engines on GPUs come before those on the CPU."""
+        """A replica of the model on a device. Engines on GPUs have to be made before those on the CPU."""
         if device.type == "cpu":
             self.cpu_model = self.cpu_model or FastGPT(self.config, self.weights)
             return Engine(self.cpu_model, self.tokenizer)
@@ -467,7 +440,7 @@ class Checkpoint:
 
 @readable()
 def read(found: Found, dtype: torch.dtype) -> Checkpoint:
-    """Opens a checkpoint's files: each is read once, none can run code. CheckpointError names what does not fit."""
+    """Opens a checkpoint's files: each is read once, and none can run code. Raises CheckpointError."""
     tokenizer = read_tokenizer(found.tokenizer)
     meta, base_meta = read_meta(found.meta), read_base_meta(found)
     stored = read_weights(found.model)
@@ -486,11 +459,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """A model file's tensors, in memory of their own: a file that changes later changes nothing."""
     try:
         with path.open("rb") as file:
-            if file.read(4) != b"PK\3\4":  # other forms than today's take ways through torch that have run code
+            if file.read(4) != b"PK\3\4":  # torch reads older forms in ways that have run code
                 raise ValueError("it is no zip archive, as torch has saved since 2020")
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged or hostile file fails in any way, and none may be a traceback
-        raise CheckpointError(f"{path}: torch cannot read it as plain tensors ({first_line(error)})") from None
+        raise CheckpointError(f"{path}: torch reads no plain tensors in it ({first_line(error)})") from None
     values = weights.values() if isinstance(weights, dict) else [None]
     if not all(isinstance(value, Tensor) and not value.is_nested for value in values):
         raise CheckpointError(f"{path}: it holds something else than a dict of tensors")
@@ -503,14 +476,12 @@ def read_meta(path: Path) -> dict:
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: it cannot be read as JSON ({first_line(error)})") from None
     if not isinstance(meta, dict) or not isinstance(meta.get("user_config") or {}, dict):
-        raise CheckpointError(
-            f"{path}: it is no JSON object of nanochat's, with objects as model_config and user_config"
-        )
+        raise CheckpointError(f"{path}: it is no JSON object with objects as model_config and user_config")
     return meta
 
 
 def read_base_meta(found: Found) -> dict:
-    """The newest meta of the base model with the same tag, if the folders lie as nanochat has them; else {}."""
+    """The newest meta of the base model with the same tag, if folders lie as nanochat has them; else {}."""
     folder = found.model.absolute().parent
     sibling = folder.parent.parent / "base_checkpoints" / folder.name
     if folder.parent.name not in (*SOURCES["sft"], *SOURCES["rl"]) or not sibling.is_dir():
@@ -524,8 +495,7 @@ def first_line(error: Exception) -> str:
     return text.splitlines()[0][:200]
 
 
-# ------------------------------------------------------------------------------------------------------------
-# The tokenizer and the chat format
+# ---- The tokenizer and the chat format ---------------------------------------------------------------------
 
 TOOL_MARKERS = ("<|python_start|>", "<|python_end|>", "<|output_start|>", "<|output_end|>")
 TURN_MARKERS = ("<|user_start|>", "<|user_end|>", "<|assistant_start|>", "<|assistant_end|>")
@@ -544,9 +514,7 @@ class TokenizerUnpickler(pickle.Unpickler):
     def find_class(self, module, name):
         if (module, name) == ("tiktoken.core", "Encoding"):
             return Pickled
-        raise pickle.UnpicklingError(
-            f"it asks for {module}.{name}, and only tiktoken.core.Encoding may be asked for"
-        )
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}, where only an Encoding is allowed")
 
 
 def read_tokenizer(path: Path) -> "Tokenizer":
@@ -556,14 +524,13 @@ def read_tokenizer(path: Path) -> "Tokenizer":
             state = TokenizerUnpickler(file).load().state
         ranks, specials = dict(state["mergeable_ranks"]), dict(state["special_tokens"])
         check_vocabulary(ranks, specials)
-        encoding = tiktoken.Encoding(
-            "nanochat", pat_str=state["pat_str"], mergeable_ranks=ranks, special_tokens=specials
-        )
+        tables = {"mergeable_ranks": ranks, "special_tokens": specials}
+        encoding = tiktoken.Encoding("nanochat", pat_str=state["pat_str"], **tables)
         if encoding.decode(encoding.encode_ordinary(PROBE)) != PROBE:
             raise ValueError("its pattern leaves out text")
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # as in read_weights; when tiktoken's native code fails that is no Exception
+    except BaseException as error:  # as in read_weights; a failure of tiktoken's native code is no Exception
         raise CheckpointError(f"{path}: it is no tokenizer of nanochat's ({first_line(error)})") from None
     return Tokenizer(encoding, specials)
 
@@ -596,16 +563,15 @@ class Tokenizer:
         return b"".join(map(self.encoding.decode_single_token_bytes, tokens)).decode("utf-8", "replace")
 
     def encode_reply(self, text: str) -> list[int]:
-        """An assistant's text, in which the tool markers that the server streams become their tokens again."""
+        """An assistant's text. The tool markers in it, which the server streams, become tokens again."""
         pieces = re.split(f"({'|'.join(map(re.escape, TOOL_MARKERS))})", text)
         ids = ([self.special[piece]] if piece in TOOL_MARKERS else self.encode(piece) for piece in pieces)
-        return list(itertools.chain.from_iterable(ids))
+        return [token for part in ids for token in part]
 
     def render(self, messages: list[dict]) -> list[int]:
         """A conversation as training wrote it, up to where the reply begins.
 
-        Messages are {"role": ..., "content": ...}; a leading system message goes before the first user
-        message.
+        Messages are {"role": ..., "content": ...}. A leading system message joins the first user message.
         """
         special, system = self.special, ""
         tokens = [special["<|bos|>"]]
@@ -623,9 +589,8 @@ class Tokenizer:
     def fit_prompt(self, messages: list[dict], context: int, max_tokens: int) -> tuple[list[int], int]:
         """The prompt that fits into the context beside the reply, and how many messages were left out.
 
-        The reply gets room for max_tokens, but at most a quarter of the context. Whole turns (a user message
-        and what follows it) go from the oldest on, but never the system message and the newest user message.
-        Raises ValueError if these two are too long by themselves.
+        The reply gets room for max_tokens, at most a quarter of the context. Whole turns (a user message and
+        what follows it) go from the oldest on. ValueError if system and newest user message alone do not fit.
         """
         limit = context - min(max_tokens, context // 4)
         system = [message for message in messages[:1] if message["role"] == "system"]
@@ -643,7 +608,7 @@ class Tokenizer:
         return prompt(first), turns[first]
 
     def stream_text(self, tokens: Iterable[int]) -> Iterator[str]:
-        """The text of each token as far as its characters are whole, maybe "": joined, it is the reply's text.
+        """The text of each token as far as its characters are whole, maybe "": joined, they are the reply.
 
         Stop tokens have no text. A character that the end cuts in two comes as U+FFFD.
         """

@@ -30,8 +30,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# ------------------------------------------------------------------------------------------------------------
-# Config
+# ---- Config ------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -64,8 +63,7 @@ class Config:
         return self.qk_scale**2 / math.sqrt(self.head_dim)
 
 
-# ------------------------------------------------------------------------------------------------------------
-# The transformer
+# ---- The transformer ---------------------------------------------------------------------------------------
 
 EPSILON = 2**-23  # of float32, which is what nanochat's RMSNorm has
 
@@ -95,14 +93,13 @@ class GPT:
     The dict lacks what the model's era did not have yet. Calling the model gives logits. It trains as it is.
     """
 
-    mode = "eager"  # how it computes, for the start-up line
-
     def __init__(self, config: Config, weights: dict[str, Tensor]):
         self.config = config
         self.weights = weights
         embedding = weights["transformer.wte.weight"]
         self.device, self.dtype = embedding.device, embedding.dtype
         self.cos, self.sin = rotary_tables(config, self.device, self.dtype)
+        self.mode = "eager"  # how it computes, for the start-up line
 
     def __call__(self, ids: Tensor, cache: "KVCache | None" = None, last: int = 0) -> Tensor:
         """ids (B, T) int64 -> float32 logits (B, T, V), or (B, last, V). A cache holds what comes before."""
@@ -120,7 +117,9 @@ class GPT:
 
         x = self.norm(F.embedding(ids, w["transformer.wte.weight"]))  # (B, T, C)
         if "smear_gate.weight" in w:
-            x = x + self.smear(x, before, positions)
+            gate = torch.sigmoid(F.linear(x[..., :24], w["smear_gate.weight"]))  # (B, T, 1)
+            gate = gate * (positions > 0)[:, None]  # the first token has none before it
+            x = x + w["smear_lambda"][0] * gate * self.norm(F.embedding(before, w["transformer.wte.weight"]))
         if "bigram_lambdas" in w:
             bigram = F.embedding(self.bigram_rows(ids, before, positions), w["bigram_embed.embed.weight"])
         x0 = x
@@ -139,9 +138,7 @@ class GPT:
             cache.advance(ids)
         return self.norm(x)
 
-    def attention(
-        self, i: int, a: Tensor, ids: Tensor, rotary: tuple, n: int, span: tuple, cache: "KVCache | None"
-    ) -> Tensor:
+    def attention(self, i: int, a: Tensor, ids: Tensor, rotary: tuple, n: int, span: tuple, cache) -> Tensor:
         """Layer i's attention over its normalised input a (B, T, C), of the last n positions -> (B, n, C)."""
         w, c, layer = self.weights, self.config, f"transformer.h.{i}.attn."
         heads = self.qkv(a, layer).view(*a.shape[:2], -1, c.head_dim)  # (B, T, H + 2 K, D)
@@ -163,9 +160,8 @@ class GPT:
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: dict) -> Tensor:
         """Attention of queries (B, H, T, D) over keys and values (B, K, S, D) -> (B, H, T, D)."""
-        c = self.config
-        grouped = c.n_head != c.n_kv_head
-        return F.scaled_dot_product_attention(q, k, v, **mask, scale=c.attention_scale, enable_gqa=grouped)
+        how = mask | {"scale": self.config.attention_scale, "enable_gqa": q.size(1) != k.size(1)}
+        return F.scaled_dot_product_attention(q, k, v, **how)
 
     def mlp(self, i: int, a: Tensor) -> Tensor:
         layer = f"transformer.h.{i}.mlp."
@@ -186,13 +182,6 @@ class GPT:
             return self.weights["v0_lambdas"][i]
         return self.config.gate_factor * torch.sigmoid(F.linear(a[..., : gate.size(1)], gate))[..., None]
 
-    def smear(self, x: Tensor, before: Tensor, positions: Tensor) -> Tensor:
-        """What each token takes over from the embedding of the one before it: (B, T, C)."""
-        w = self.weights
-        gate = torch.sigmoid(F.linear(x[..., :24], w["smear_gate.weight"]))  # (B, T, 1)
-        gate = gate * (positions > 0)[:, None]  # the first token has none before it
-        return w["smear_lambda"][0] * gate * self.norm(F.embedding(before, w["transformer.wte.weight"]))
-
     def bigram_rows(self, ids: Tensor, before: Tensor, positions: Tensor) -> Tensor:
         """Each token's row of the bigram table (B, T), by nanochat's hash. The first token's is the last."""
         last = self.weights["bigram_embed.embed.weight"].size(0) - 1
@@ -204,8 +193,7 @@ class GPT:
         return self.config.softcap * torch.tanh(z / self.config.softcap)
 
 
-# ------------------------------------------------------------------------------------------------------------
-# KV cache
+# ---- KV cache ----------------------------------------------------------------------------------------------
 
 
 def causal_mask(queries: Tensor, oldest: int, end: int, window: int | None) -> Tensor:
@@ -264,24 +252,23 @@ class KVCache:
         self.last_token = ids[:, -1:]
 
 
-# ------------------------------------------------------------------------------------------------------------
-# Sampling
+# ---- Sampling ----------------------------------------------------------------------------------------------
 
 MIN_TEMPERATURE = 1e-6  # a smaller one divides logits into infinities, and the draw is greedy long before
 
 
 def sample(logits: Tensor, temperature: float, top_k: int, rng: torch.Generator, top_p: float = 1.0) -> int:
-    """Draws a token from logits (V,) float32. Temperature 0 takes the largest; top_k 0 keeps all of them.
+    """Draws a token from logits (V,) float32. Temperature 0 takes the largest, top_k 0 keeps all of them.
 
-    top_p keeps the likeliest tokens, as few as have that share of the probability that top_k left (nucleus
-    sampling, Holtzman et al. 2019, section 3.1).
+    top_p keeps the likeliest, as few as have that share of what top_k left (Holtzman et al. 2019, 3.1).
     """
     if temperature == 0:
         return int(logits.argmax())
-    if top_k or top_p < 1:
-        logits, tokens = logits.topk(min(top_k, logits.numel()) or logits.numel())
-        return int(tokens[draw(logits, max(temperature, MIN_TEMPERATURE), rng, top_p if top_p < 1 else None)])
-    return int(draw(logits, max(temperature, MIN_TEMPERATURE), rng))
+    temperature = max(temperature, MIN_TEMPERATURE)
+    if not top_k and top_p >= 1:
+        return int(draw(logits, temperature, rng))
+    logits, tokens = logits.topk(min(top_k, logits.numel()) or logits.numel())
+    return int(tokens[draw(logits, temperature, rng, top_p if top_p < 1 else None)])
 
 
 def draw(logits: Tensor, temperature, rng: torch.Generator, top_p=None) -> Tensor:
@@ -296,8 +283,7 @@ def draw(logits: Tensor, temperature, rng: torch.Generator, top_p=None) -> Tenso
     return (probabilities / torch.empty_like(probabilities).exponential_(1, generator=rng)).argmax()
 
 
-# ------------------------------------------------------------------------------------------------------------
-# The calculator
+# ---- The calculator ----------------------------------------------------------------------------------------
 
 OPERATORS = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
@@ -311,8 +297,8 @@ def calculate(expression: str) -> str | None:
     """The text that answers an expression as Python would print it, or None where there is no answer.
 
     There are two forms: arithmetic (+ - * / // and parentheses over decimal numbers, whose commas are
-    dropped) and one string literal's .count() of another. An allow-list walks the syntax tree, and nothing is
-    ever executed: so it needs neither a timer nor a signal, and works in any thread.
+    dropped) and one string literal's .count() of another. Nothing is executed: an allow-list walks the syntax
+    tree, in any thread, and needs neither a timer nor a signal.
     """
     if len(expression) > MAX_EXPRESSION:
         return None
@@ -375,8 +361,7 @@ class Calculator:
                 self.forced.append(special["<|output_end|>"])
 
 
-# ------------------------------------------------------------------------------------------------------------
-# Engine
+# ---- Engine ------------------------------------------------------------------------------------------------
 
 CHUNK = 512  # tokens of a prompt that are read between two looks at whether anyone still wants the reply
 
@@ -384,9 +369,8 @@ CHUNK = 512  # tokens of a prompt that are read between two looks at whether any
 class Engine:
     """Writes replies with one model, one after the other, and keeps the KV cache of what it read last.
 
-    The tokenizer has `special` (name -> id), `stops` (ids that end a reply), `encode`, `decode` and, for
-    `chat`, `fit_prompt` and `stream_text`. `graphs` says whether steps are recorded; None records them on
-    CUDA alone.
+    The tokenizer has `special` (name -> id), `stops` (ids that end a reply), `encode`, `decode`, `fit_prompt`
+    and `stream_text`. `graphs` says whether steps are recorded; None means on CUDA alone.
     """
 
     def __init__(self, model: GPT, tokenizer, graphs: bool | None = None):
@@ -398,8 +382,7 @@ class Engine:
         self.cached: list[int] = []  # the tokens in the cache
         self.reused = 0  # how many of the newest prompt's tokens were there already
         self.reply_id = 0  # of the newest reply that has begun
-        self.graphs: GraphDecoder | None = None
-        self.mode = model.mode
+        self.graphs, self.mode = None, model.mode
         if graphs or graphs is None and model.device.type == "cuda":
             try:
                 self.graphs = GraphDecoder(model, self.cache, self.rng)
@@ -427,17 +410,15 @@ class Engine:
         """Yields the tokens of a reply, a final stop token included.
 
         It ends after <|assistant_end|> or <|bos|>, after max_tokens, or when the context is full. Temperature
-        0 takes the likeliest token, top_k 0 keeps all. `check`, if given, is called between the chunks of a
-        long prompt, and may raise to end the reply. Raises ValueError, at the call, for a prompt that is
-        empty or too long.
+        0 takes the likeliest token, top_k 0 keeps all. `check` is called between the chunks of a long prompt
+        and may raise. Raises ValueError, at the call, for a prompt that is empty or too long.
 
         A seed gives the same reply each time, on the same machine and torch: its prompt is read from an empty
-        cache. Without one the seed is random, and the prefix that the cache shares with the prompt is not
-        read again, which moves logits by rounding errors. Greedy replies stay the same in float32. In
-        bfloat16 they may turn where two tokens are about equally likely.
+        cache. Without one the seed is random, and what the cache shares with the prompt is not read again,
+        which moves logits by rounding errors. A greedy reply stays the same in float32; in bfloat16 it may
+        turn where two tokens are about equally likely.
 
-        The reply begins at the first `next`. That ends the reply before it, whose generator raises
-        RuntimeError.
+        The reply begins at the first `next`. Whoever reads an older one on then gets a RuntimeError.
         """
         room = self.context - len(prompt)
         if not prompt or room < 0:
@@ -504,16 +485,14 @@ class Engine:
         next(self.generate([0], 1))  # of a prompt of one token nothing is reused
 
 
-# ------------------------------------------------------------------------------------------------------------
-# From here on it is about speed, and a first reader may stop. CPU kernels, and what MPS needs
+# ---- From here on it is about speed, and a first reader may stop. CPU kernels, and what MPS needs ----------
 
 
 def native_bfloat16() -> bool:
     """Whether this CPU has instructions for products of bfloat16 matrices."""
-    if hasattr(torch.cpu, "get_capabilities"):
-        flags = torch.cpu.get_capabilities()
-        return any(flags.get(name) for name in ("amx_bf16", "avx512_bf16", "bf16"))  # the last on Arm
-    return getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()  # torch 2.6 to 2.9
+    flags = getattr(torch.cpu, "get_capabilities", dict)()  # older torch knows one flag, or none
+    one_flag = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()
+    return one_flag or bool(flags.get("amx_bf16") or flags.get("bf16"))  # the latter on Arm
 
 
 class FastGPT(GPT):
@@ -528,14 +507,12 @@ class FastGPT(GPT):
         tiles = self.on_cpu and platform.machine() in ("x86_64", "AMD64")  # nobody has measured other CPUs
         slow = self.on_cpu and self.dtype == torch.bfloat16 and not native_bfloat16()
         self.prefill_dtype = torch.float32 if slow else self.dtype
-        if self.on_cpu:
-            hint = "; -d float32 is faster here" if slow and not tiles else ""
-            self.mode = ("tiled matrices" if tiles else "plain matrices") + hint
+        self.mode = "tiled matrices" if tiles else "plain matrices" if self.on_cpu else "eager"
+        self.mode += "; -d float32 is faster here" if slow and not tiles else ""
         for i in range(config.n_layer):
             layer = f"transformer.h.{i}."
-            qkv = [weights.pop(f"{layer}attn.c_{part}.weight") for part in "qkv"]
-            weights[layer + "attn.c_qkv.weight"] = torch.cat(qkv)
-            del qkv
+            qkv = layer + "attn.c_qkv.weight"
+            weights[qkv] = torch.cat([weights.pop(qkv.replace("qkv", part)) for part in "qkv"])
             for name in ("attn.c_qkv", "attn.c_proj", "mlp.c_fc", "mlp.c_proj") if tiles else ():
                 weights[f"{layer}{name}.weight"] = tile_rows(weights.pop(f"{layer}{name}.weight"))
         if tiles:
@@ -570,18 +547,13 @@ MAX_USED_SHARE = 0.4  # of a matrix's rows; to read more of them, here and there
 def tile_rows(weight: Tensor) -> Tensor:
     """A matrix (N, C) in tiles of some rows, each transposed: (tiles, C, width).
 
-    There are at least as many tiles as threads, unless they would be narrower than 32. The matrix stays whole
-    where N has no divisor that is small enough and at least 16.
+    There are as many as threads or more, unless they would be narrower than 32. A matrix stays whole where no
+    divisor of N from 16 on is small enough.
     """
     N, C = weight.shape
     widest = max(32, min(TILE_COLUMNS[weight.dtype], N // torch.get_num_threads()))
     width = max(n for n in range(1, widest + 1) if N % n == 0)
     return weight if width < 16 else weight.view(-1, width, C).transpose(1, 2).contiguous()
-
-
-def untile(weight: Tensor) -> Tensor:
-    """What `tile_rows` was given."""
-    return weight.transpose(1, 2).flatten(0, 1) if weight.dim() == 3 else weight
 
 
 def tiled_linear(x: Tensor, tiles: Tensor, sparse: bool, prefill_dtype: torch.dtype) -> Tensor:
@@ -601,9 +573,9 @@ def tiled_linear(x: Tensor, tiles: Tensor, sparse: bool, prefill_dtype: torch.dt
 def matvec(x: Tensor, tiles: Tensor, sparse: bool) -> Tensor:
     """One row x (C,) times tiles (tiles, C, width): (tiles, width).
 
-    That is a weighted sum of a table's rows, which torch calls a bag of embeddings. Its kernel for that
-    fetches ahead, and reads about as fast as the memory; those for products do not. Rows whose weight is zero
-    are not read, if `sparse` says that it is worth looking for them.
+    That is a weighted sum of a table's rows, a bag of embeddings to torch. Its kernel for that fetches ahead
+    and reads about as fast as the memory; those for products do not. With `sparse`, rows times zero are not
+    read.
     """
     count, C, width = tiles.shape
     rows, starts = places(count, 1, C, C)
@@ -620,10 +592,9 @@ def weighted_sums(table: Tensor, rows: Tensor, starts: Tensor, amounts: Tensor) 
 
 @lru_cache(32)
 def places(sums: int, share: int, stride: int, length: int) -> tuple[Tensor, Tensor]:
-    """The rows of each sum, (sums, length), and where each begins in a list of all rows, (sums,).
+    """The rows of sums over `length` rows of a table, (sums, length), and where each sum begins, (sums,).
 
-    A sum is over `length` rows of a table. `share` sums have the same rows; those of the next begin `stride`
-    further.
+    `share` sums have the same rows, and those of the next begin `stride` further.
     """
     first = torch.arange(sums, dtype=torch.int32) // share * stride
     starts = torch.arange(sums, dtype=torch.int32) * length
@@ -667,8 +638,7 @@ def attend_on_mps(q: Tensor, k: Tensor, v: Tensor, attn_mask=None, is_causal=Fal
     return (scores.softmax(-1).to(v.dtype).view(B, K, -1, S) @ v).view(B, H, T, D)
 
 
-# ------------------------------------------------------------------------------------------------------------
-# CUDA decoding
+# ---- CUDA decoding -----------------------------------------------------------------------------------------
 
 SORTED_LOGITS = 256  # a recorded draw sorts so many of the likeliest tokens; for a larger top_k it sorts all
 STRIDE = 256  # positions that one recorded step serves, or a sixteenth of the context where that is more
@@ -676,10 +646,9 @@ RECORDING = threading.Lock()  # CUDA records one graph at a time, whichever its 
 
 
 class StepCache:
-    """A KVCache as a recorded step sees it. Only the device knows which position it is at.
+    """A KVCache as a recorded step sees it: only the device knows the position, which counts on by itself.
 
-    The step's keys are those before `end`, the first multiple of `stride` behind the position: one recording
-    serves `stride` positions. It counts on by itself.
+    Its keys are those before `end`, a multiple of `stride`: one recording serves `stride` positions.
     """
 
     def __init__(self, cache: KVCache, position: Tensor, last_token: Tensor, end: int, stride: int):
@@ -709,9 +678,9 @@ class StepCache:
 class GraphDecoder:
     """Decodes on the device alone: the next token is being computed while the last one is being sent.
 
-    A step, from token to token, is recorded once as CUDA graphs. A launch or two then start all of its
-    kernels. Prompts are read without it. Elsewhere than on CUDA the steps run unrecorded, which only the
-    tests ask for. Raises RuntimeError for what cannot be recorded, or computes something else afterwards.
+    A step, from token to token, is recorded once as CUDA graphs; a launch or two then start all its kernels.
+    Prompts are read without it. On a CPU the steps run unrecorded, which only the tests ask for. Raises
+    RuntimeError for what cannot be recorded, or computes something else afterwards.
     """
 
     def __init__(self, model: GPT, cache: KVCache, rng: torch.Generator):
@@ -725,7 +694,6 @@ class GraphDecoder:
         self.arrived = [torch.cuda.Event(), torch.cuda.Event()] if self.on_cuda else []
         if self.on_cuda:  # graphs run in turn, and share one memory only if they are recorded on one stream
             self.memory, self.stream = torch.cuda.graph_pool_handle(), torch.cuda.Stream(model.device)
-
         cache.keys.zero_()  # also what a mask hides has to be a number
         cache.values.zero_()
         number = partial(torch.zeros, device=model.device)
@@ -739,7 +707,7 @@ class GraphDecoder:
             for end in ends:  # the warm-up reads a position in reach: a query that sees no key has no answer
                 self.position.fill_(end - 1)
                 self.steps.append(self.record(partial(self.step, end)))
-            kinds = ("greedy", "all", "few", "sorted")
+            kinds = "greedy", "all", "few", "sorted"
             self.draws = {kind: self.record(partial(self.choose, kind)) for kind in kinds}
             self.compare()
 
