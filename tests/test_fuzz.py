@@ -1,0 +1,148 @@
+"""Promises that hold for any input. $FUZZ is the number of examples; without it 150, always the same."""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+
+import pytest
+from werkzeug.test import Client
+
+import chat_web
+import checkpoint
+import engine
+from standins import (
+    END,
+    FLOAT32,
+    ScriptedEngine,
+    TOKENIZER,
+    make_app,
+    package,
+    random_weights,
+    text_of,
+    write_pair,
+    write_tokenizer,
+)
+
+package("hypothesis")
+from hypothesis import HealthCheck, given, settings  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
+
+FUZZ = settings(
+    deadline=None,
+    max_examples=int(os.environ.get("FUZZ", 150)),
+    derandomize=not os.environ.get("FUZZ"),
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+TEXT = st.text(st.characters(exclude_categories=()))  # halves of surrogate pairs too
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXT | st.just("user"),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT | st.just("content"), inner, max_size=4),
+)
+MESSAGE = st.fixed_dictionaries(
+    {}, optional={"role": st.sampled_from(["user", "assistant", "system"]) | JSON, "content": JSON}
+)
+FIELDS = "temperature top_k max_tokens stop seed top_p stream stream_options n".split()
+BODY = st.fixed_dictionaries(
+    {}, optional={"messages": st.lists(MESSAGE, max_size=4) | JSON} | dict.fromkeys(FIELDS, JSON)
+)
+
+
+@FUZZ
+@given(
+    st.binary(max_size=300) | BODY.map(json.dumps).map(str.encode) | JSON.map(json.dumps).map(str.encode),
+    st.sampled_from(["right", "right", "+1", "-1", "", "x", "9" * 30]),
+    st.text(st.characters(codec="latin-1"), max_size=20),
+    st.sampled_from(["/chat/completions", "/v1/chat/completions"]),
+)
+def test_no_body_and_no_header_gives_a_500_or_another_shape(data, length, header, path):
+    app = make_app(ScriptedEngine("ok", END))
+    lengths = {"right": str(len(data)), "+1": str(len(data) + 1), "-1": str(max(len(data) - 1, 0))}
+    headers = {"Content-Length": lengths.get(length, length), "X-Junk": re.sub(r"[\r\n\0]", "", header)}
+    with Client(app).post(path, data=data, headers=headers) as response:
+        assert response.status_code in (200, 400, 411, 413)
+        if response.status_code != 200:
+            assert list(response.json) == (["error"] if path.startswith("/v1") else ["detail"])
+        elif path == "/chat/completions":
+            assert text_of(response.data) == "ok"
+        else:
+            response.get_data()
+    assert app.pool.available == 1
+
+
+@FUZZ
+@given(st.binary(max_size=60), st.lists(st.text(max_size=5), max_size=5))
+def test_the_deltas_of_any_tokens_joined_are_the_whole_decoding(raw, texts):
+    tokens = list(raw) + [token for text in texts for token in TOKENIZER.encode_reply(text)]
+    assert "".join(TOKENIZER.deltas(tokens)) == TOKENIZER.decode(tokens)
+
+
+@FUZZ
+@given(
+    st.lists(st.text("abc", max_size=4), max_size=12),
+    st.lists(st.text("abc", min_size=1, max_size=4), max_size=4),
+)
+def test_a_stop_sequence_ends_any_text_at_its_first_place_however_the_text_is_cut(texts, stops):
+    reply, whole = chat_web.Reply("", 1, 1, 0, 0.0, set()), "".join(texts)
+    ends = [end for end in range(len(whole) + 1) if whole[:end].endswith(tuple(stops))] if stops else []
+    longest = max(len(stop) for stop in stops if whole[: ends[0]].endswith(stop)) if ends else 0
+    assert "".join(reply.until(tuple(stops), iter(texts))) == (whole[: ends[0] - longest] if ends else whole)
+    assert reply.stopped == bool(ends)
+
+
+NUMBER = (
+    st.integers(0, 10**12).map(str)
+    | st.floats(0, 1e9, allow_nan=False).map(lambda x: f"{x:.3f}")
+    | st.just("007")
+)
+SIGN = st.sampled_from(["+", "-", "*", "/", "//", " * ", "**", ""])
+BEFORE, AFTER = st.sampled_from(["", "-", "(", " "]), st.sampled_from(["", ")", " "])
+ARITHMETIC = st.recursive(
+    NUMBER, lambda inner: st.builds("{}{}{}{}{}".format, BEFORE, inner, SIGN, inner, AFTER)
+)
+
+
+@FUZZ
+@given(ARITHMETIC)
+def test_the_calculator_equals_python_or_refuses(expression):
+    answer = engine.calculate(expression)
+    if answer is not None:
+        assert answer == str(eval(expression))
+    else:
+        with contextlib.suppress(SyntaxError, ZeroDivisionError, OverflowError, TypeError):
+            assert "**" in expression or not isinstance(eval(expression), (int, float))
+
+
+@FUZZ
+@given(st.text("0123456789+-*/.() '\"countabc,_", max_size=30) | st.text(max_size=30))
+def test_the_calculator_survives_any_text(expression):
+    assert isinstance(engine.calculate(expression), (str, type(None)))
+
+
+@pytest.fixture(scope="module")
+def whole_files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    write_pair(folder, weights=random_weights("R2"))
+    write_tokenizer(folder)
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@FUZZ
+@given(st.data())
+def test_a_damaged_checkpoint_loads_or_ends_in_one_sentence(whole_files, tmp_path_factory, data):
+    folder = tmp_path_factory.mktemp("damaged")
+    victim = data.draw(st.sampled_from(sorted(whole_files)))
+    for name, whole in whole_files.items():
+        damaged = bytearray(whole)
+        if name == victim:
+            for _ in range(data.draw(st.integers(0, 3))):
+                damaged[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+            del damaged[data.draw(st.integers(0, len(whole)) | st.just(len(whole))) :]
+        (folder / name).write_bytes(damaged)
+    try:
+        checkpoint.read(checkpoint.find(folder, "sft", str(folder)), FLOAT32)
+    except SystemExit as stop:
+        assert isinstance(stop.code, str) and "\n" not in stop.code and str(folder) in stop.code
+    shutil.rmtree(folder)
