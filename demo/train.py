@@ -39,7 +39,7 @@ from conversations import (  # noqa: E402
     ALPHABET, CAPITAL, LAST_SKILLS, SECOND_SKILLS, SKILLS, Chat, Turn, arithmetic, conversation, go_on,
     remembering, telling,
 )
-from engine import GPT, Config, Engine, calculate, shortest  # noqa: E402
+from engine import GPT, Config, Engine, calculate, native_bfloat16  # noqa: E402
 
 # ------------------------------------------------------------------------------------------------------------
 # Tokenizer
@@ -260,20 +260,16 @@ class Trained(GPT):
         self.products = products
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: dict) -> Tensor:
-        q, k, v = (x.to(self.products).flatten(0, 1) for x in (q * self.config.scale, k, v))
+        q, k, v = (x.to(self.products).flatten(0, 1) for x in (q * self.config.attention_scale, k, v))
         return CausalAttention.apply(q, k, v).float().unflatten(0, (-1, self.config.n_head))
 
-    def product(self, x: Tensor, name: str, sparse: bool = False) -> Tensor:
+    def linear(self, x: Tensor, name: str, sparse: bool = False) -> Tensor:
         return F.linear(x.to(self.products), self.weights[name + ".weight"].to(self.products)).to(x.dtype)
 
 
 def fast_products() -> torch.dtype:
-    """bfloat16 where this CPU multiplies in it so much faster that it makes up for the casts, else float32."""
-    ways = {dtype: partial(F.linear, torch.ones(MICRO_TOKENS, CONFIG.n_embd, dtype=dtype),
-                           torch.ones(4 * CONFIG.n_embd, CONFIG.n_embd, dtype=dtype))
-            for dtype in (torch.float32, torch.bfloat16)}
-    spent = shortest(ways, times=20)
-    return torch.bfloat16 if spent[torch.bfloat16] < 0.7 * spent[torch.float32] else torch.float32
+    """bfloat16 where this CPU multiplies matrices in it by itself, else float32."""
+    return torch.bfloat16 if native_bfloat16() else torch.float32
 
 
 class Muon:
@@ -575,7 +571,7 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2,
                         help="CPU threads for training, and processes for evaluation")
     parser.add_argument("--products", choices=("float32", "bfloat16"),
-                        help="multiply in it while training (default: bfloat16 if it is much faster here)")
+                        help="multiply in it while training (default: bfloat16 if this CPU does by itself)")
     return parser.parse_args(argv)
 
 

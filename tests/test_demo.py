@@ -82,3 +82,68 @@ def test_no_held_out_phrasing_is_trained_on(conversations):
     asked = {conversations.plain(turn.question) for _ in range(2000)
              for turn in conversations.conversation(rng, 4, [(conversations.identity, 1)])}
     assert asked and not asked & conversations.Phrases.HELD
+
+
+# ------------------------------------------------------------------------------------------------------------
+# Training and evaluation
+
+
+def test_the_demo_is_trained_through_the_formulas_that_the_server_has(train):
+    weights = train.as_read(train.new_weights(torch.Generator().manual_seed(1)))
+    with torch.no_grad():
+        for w in weights.values():
+            w += 0.02 * torch.randn(w.shape, generator=torch.Generator().manual_seed(2))  # none is zero
+    ids = torch.randint(train.VOCAB, (2, 256), generator=torch.Generator().manual_seed(3))
+    targets = ids.roll(-1, 1)
+    model = engine.GPT(train.CONFIG, dict(weights))
+    warm = torch.nn.functional.cross_entropy(model(ids).flatten(0, 1) / 1.4, targets.flatten())
+    assert abs(warm - train.loss_of(model, ids, targets, temperature=1.4)) < 1e-4
+
+    def of(model) -> tuple:
+        loss = train.loss_of(model, ids, targets)
+        grads = torch.autograd.grad(loss, list(weights.values()))
+        return loss.item(), torch.cat([grad.flatten() for grad in grads])
+
+    want_loss, want = of(model)
+    for products, off in ((torch.float32, 1e-4), (torch.bfloat16, 0.1)):
+        loss, grad = of(train.Trained(weights, products))
+        assert abs(loss - want_loss) < off / 10 and (grad - want).norm() < off * want.norm()
+
+
+def test_the_same_seed_trains_the_same_demo(train):
+    _, tokenizer = train.load(DEMO)
+
+    def weights(seed):
+        weights = train.new_weights(torch.Generator().manual_seed(seed))
+        phase = train.Phase(2, train.SKILLS, 1.0, 1)
+        with ThreadPoolExecutor(2) as pool:
+            list(train.descend(weights, phase, random.Random(seed), tokenizer, pool, torch.float32))
+        return torch.cat([w.flatten() for w in weights.values()])
+
+    first, again, other = weights(1), weights(1), weights(2)
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("native, chosen", [(True, torch.bfloat16), (False, torch.float32)])
+def test_the_demo_is_trained_in_bfloat16_only_where_the_cpu_multiplies_it(train, monkeypatch, native, chosen):
+    monkeypatch.setattr(train, "native_bfloat16", lambda: native)
+    assert train.fast_products() is chosen
+
+
+@pytest.mark.parametrize("sum, words", [
+    ("1/100000", "1e-05."), ("1/3", "0.3333…"), ("6/3", "2."), ("2-9", "-7."),
+])
+def test_the_demo_goes_on_from_any_result(conversations, sum, words):
+    for seed in range(20):
+        rng, chat = random.Random(seed), conversations.Chat()
+        assert conversations.sum_turn(rng, chat, "arithmetic", sum, sum).reply.endswith(" " + words)
+        further = conversations.go_on(rng, chat, "train").reply
+        assert engine.calculate(re.search(r"<\|python_start\|>(.*)<\|python_end\|>", further)[1])
+
+
+def test_the_demo_is_judged_by_what_it_answers(train):
+    right, failures, _ = train.judge(DEMO, 4, train.EVALUATED.index(train.arithmetic))
+    asked, greedy, default = (right["arithmetic", column] for column in ("asked", "greedy", "default"))
+    assert asked == 4 and greedy >= 3 and len(failures) == 8 - greedy - default
+    assert not train.is_right(train.Turn("arithmetic", "1+1", "2", ["2"]), None)
+    assert not train.is_right(train.Turn("arithmetic", "1+1", "2", ["2"]), "3")
