@@ -552,7 +552,8 @@ class Reply:
             size = max((len(start) for start in starts if kept.endswith(start)), default=0)
             yield kept[: len(kept) - size]
             kept = kept[len(kept) - size :]
-        yield kept
+        if kept:
+            yield kept
 
     def __str__(self) -> str:
         now, first = time.monotonic(), self.first or time.monotonic()
@@ -571,7 +572,6 @@ def wait_until(done: Callable[[], bool], seconds: float) -> None:
 
 
 LINE_BREAKS = str.maketrans({code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)})
-
 ENCODER = json.JSONEncoder(ensure_ascii=False)  # json.dumps would make one for every event
 
 
