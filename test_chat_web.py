@@ -1,15 +1,17 @@
-"""What the chat server promises, one test per promise. It needs pytest beside the requirements: pytest test_chat_web.py
+"""What the chat server promises, one test per promise. Beside the requirements it needs pytest only.
 
-Most tests use a tiny random model or a scripted engine and need a second or less. The goldens (checkpoints of every era
-with the tokens that nanochat's own code gave) are looked for in $NANOCHAT_GOLDENS, else in ../shared/goldens; without
-them those tests skip, except in CI. No test asserts a time; where one waits, it waits for an event, or, where
-something must not happen, a moment.
+Most tests use a tiny random model or a scripted engine and need a second or less. The goldens (checkpoints of
+every era with the tokens that nanochat's own code gave) are looked for in $NANOCHAT_GOLDENS, else in
+../shared/goldens; without them those tests skip, except in CI. No test asserts a time; where one waits, it
+waits for an event, or, where something must not happen, a moment.
 """
 
+import ast
 import collections
 import contextlib
 import dataclasses
 import http.client
+import inspect
 import itertools
 import json
 import os
@@ -26,7 +28,6 @@ import threading
 import time
 import weakref
 import zipfile
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -69,11 +70,11 @@ V = TOKENIZER.size
 
 
 class ScriptedEngine:
-    """Says what it was told to, and remembers what it was asked. `say` may hold texts, tokens and exceptions."""
+    """Says what it was told to: texts, tokens, exceptions, what gives them. Remembers what it was asked."""
 
-    def __init__(self, *say, context=4096):
+    def __init__(self, *say, context=4096, lost=False):
         self.say, self.context, self.asked, self.reused = say, context, [], 0
-        self.lost = False  # as if its GPU were gone
+        self.lost = lost  # as if its GPU were gone
         self.going = threading.Event()  # set by its first token
         self.said = 0
 
@@ -98,24 +99,16 @@ class ScriptedEngine:
                 yield token
 
 
-def forever(text="x", pause=0.005):
-    """What an engine says that never ends."""
-    while True:
-        time.sleep(pause)
-        yield text
-
-
 class EndlessEngine(ScriptedEngine):
-    def __init__(self, text="x", **kwargs):
-        super().__init__(**kwargs)
-        self.say = forever(text)
+    def __init__(self):
+        super().__init__()
+        self.say = itertools.repeat(lambda: time.sleep(0.005) or "x")
 
 
 def make_app(*engines, **flags) -> chat_web.ChatServer:
     """The application over scripted engines, as the given flags set it up."""
     argv = [part for name, value in flags.items() for part in (f"--{name.replace('_', '-')}", str(value))]
-    page = chat_web.Page(HERE / "ui.html")
-    app = chat_web.ChatServer(chat_web.parse_args(argv), page)
+    app = chat_web.ChatServer(chat_web.parse_args(argv), chat_web.Page(HERE / "ui.html"))
     for number, scripted in enumerate(engines):
         app.pool.add(chat_web.Worker(number, f"cuda:{number}", scripted))
     app.open("d4, sft, step 7", TOKENIZER)
@@ -181,13 +174,14 @@ def together(*works) -> list:
         return [future.result() for future in [threads.submit(work) for work in works]]
 
 
-def connect(port) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", port), timeout=20)
+def connect(port, address="127.0.0.1") -> socket.socket:
+    """A connection to the server from an address of this machine."""
+    return socket.create_connection(("127.0.0.1", port), 20, (address, 0))
 
 
-def talk(port, data: bytes) -> bytes:
+def talk(port, data: bytes, address="127.0.0.1") -> bytes:
     """Sends bytes and reads until the server closes."""
-    with connect(port) as sock:
+    with connect(port, address) as sock:
         sock.sendall(data)
         return read_all(sock)
 
@@ -216,17 +210,17 @@ def asking(app, json_body=None, path="/chat/completions"):
         yield sock
 
 
-# A model of any era, as nanochat would have written it -------------------------------------------------------
+# A model of any era, as nanochat would have written it ------------------------------------------------------
 
 CONFIG = {"sequence_len": 64, "vocab_size": V, "n_layer": 4, "n_head": 4, "n_kv_head": 2, "n_embd": 48}
 ERA_NAMES = "R2 R1 E G VA VB VC W P".split()  # as the goldens call them
 
 
-def random_weights(era_name: str, seed=0, channels=48) -> dict:
+def random_weights(era_name: str, channels=48) -> dict:
     """Seeded normals under the keys and in the shapes of an era."""
     era = checkpoint.ERAS[ERA_NAMES.index(era_name)]
     sizes = {"R": 320, "C": channels, "F": 4 * channels, "L": 4, "N": channels // 2, "K": 2, "B": 5 * V}
-    rng = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(0)
     shapes = checkpoint.expected_shapes(era, sizes | {"G": era.gate_columns})
     return {key: torch.randn(shape, generator=rng) * 0.3 for key, shape in shapes.items()}
 
@@ -291,12 +285,11 @@ def refusal(call, *args) -> str:
 # ---- Goldens: every era says what nanochat's own code said -------------------------------------------------
 
 
-def golden_files() -> list[Path]:
-    return sorted(GOLDENS.glob("*/golden/*.json"))
+GOLDEN_FILES = sorted(GOLDENS.glob("*/golden/*.json"))
 
 
 def require_goldens():
-    if not golden_files():
+    if not GOLDEN_FILES:
         assert not os.environ.get("CI"), f"CI needs the goldens in {GOLDENS}"
         pytest.skip(f"no goldens in {GOLDENS}")
 
@@ -318,11 +311,7 @@ def golden_json(name: str):
     return json.loads((GOLDENS / name).read_text())
 
 
-def golden_id(path: Path | None) -> str | None:
-    return path and f"{path.parent.parent.name}-{path.stem}"
-
-
-@pytest.fixture(params=golden_files() or [None], ids=golden_id)
+@pytest.fixture(params=GOLDEN_FILES or [None], ids=lambda path: path and f"{path.parts[-3]}-{path.stem}")
 def golden(request, monkeypatch):
     """What a golden file expects, its logits, and the checkpoint as `find` and `read` give it in float32."""
     require_goldens()
@@ -333,7 +322,7 @@ def golden(request, monkeypatch):
 
 
 def roomy(model: checkpoint.Checkpoint, dtype=FLOAT32, kind=engine.FastGPT) -> engine.GPT:
-    """The model with a context that holds every golden prompt. Its windows are lengths of their own, and stay."""
+    """The model with a context that holds every golden prompt; its windows have lengths of their own."""
     weights = {key: tensor.to(dtype) if tensor.dim() > 1 else tensor for key, tensor in model.weights.items()}
     return kind(dataclasses.replace(model.config, sequence_len=1024), weights)
 
@@ -393,9 +382,8 @@ def test_greedy_tokens_are_the_same_within_the_models_own_context(golden):
             with pytest.raises(ValueError, match=rf"{len(ids)} tokens.*{context}"):
                 writer.generate(ids, expected["n_new"])
         elif greedy is not None:
-            assert list(writer.generate(ids, expected["n_new"])) == greedy[: context - len(ids)], prompt[
-                "name"
-            ]
+            said = list(writer.generate(ids, expected["n_new"]))
+            assert said == greedy[: context - len(ids)], prompt["name"]
 
 
 def test_sampled_tokens_are_nanochats(golden):
@@ -506,8 +494,8 @@ def test_how_a_cpu_multiplies_follows_from_what_it_is(machine, dtype, native, mo
 
 
 def test_a_cpus_flags_say_whether_it_has_bfloat16(monkeypatch):
-    for flags, one_flag, native in (({}, False, False), ({"avx2": True}, False, False), ({}, True, True),
-                                    ({"amx_bf16": True}, False, True), ({"bf16": True}, False, True)):  # fmt: skip
+    known = [({}, False), ({"avx2": True}, False), ({}, True), ({"amx_bf16": True}, False), ({"bf16": 1}, False)]
+    for (flags, one_flag), native in zip(known, (False, False, True, True, True), strict=True):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda flags=flags: flags, raising=False)
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda one=one_flag: one, raising=False)
         assert engine.native_bfloat16() is native
@@ -663,7 +651,7 @@ def test_a_seed_gives_the_same_tokens_whatever_came_before(dtype):
     model = engine.FastGPT(config, {key: tensor.to(dtype) for key, tensor in weights.items()})
     writer, prompt = engine.Engine(model, NoTools), [number % 200 for number in range(150)]
     for seed in range(20):
-        list(writer.generate(prompt[: 7 * seed] + [9] * 30, 20, 1.0))  # leaves a part of the prompt in the cache
+        list(writer.generate(prompt[: 7 * seed] + [9] * 30, 20, 1.0))  # leaves a part of it in the cache
         settings = (60, 1.0, 50, seed)
         assert list(writer.generate(prompt, *settings)) == replied(model, prompt, *settings)
         assert writer.reused == 0
@@ -684,7 +672,7 @@ def test_a_generator_is_one_reply_or_an_error():
 
 @pytest.mark.parametrize("era", ERA_NAMES)
 def test_what_is_cached_changes_no_token(era, monkeypatch):
-    """Random edits, regenerations and interleaved conversations, against an engine that has cached nothing."""
+    """Random edits, regenerations and other conversations, against an engine that has cached nothing."""
     monkeypatch.setattr(engine, "CHUNK", 7)
     monkeypatch.setattr(engine.random, "getrandbits", lambda bits: seed)
     model, rng = tiny_model(era), random.Random(era)
@@ -695,7 +683,7 @@ def test_what_is_cached_changes_no_token(era, monkeypatch):
             lambda: prompt,  # regenerates
             lambda: prompt[: rng.randrange(1, len(prompt) + 1)],  # goes back
             lambda: [*prompt[: rng.randrange(len(prompt))], rng.randrange(V), *prompt[-9:]],  # edits
-            lambda: [rng.randrange(V) for _ in range(rng.randrange(1, 50))],  # another conversation
+            lambda: rng.choices(range(V), k=rng.randrange(1, 50)),  # another conversation
         ])()[:55]  # fmt: skip
         settings = (9, rng.choice([0.0, 1.0]), 50)
         assert list(writer.generate(prompt, *settings)) == replied(model, prompt, *settings, seed)
@@ -747,7 +735,7 @@ class Operations(TorchDispatchMode):
 
 @pytest.mark.parametrize("era", ERA_NAMES)
 def test_what_is_recorded_stays_on_its_device(era, monkeypatch):
-    """A graph cannot wait for a number or use the host's memory: here the device has none, and asking raises."""
+    """A graph cannot wait for a number or use the host's memory. This device has none, and asking fails."""
     monkeypatch.setattr(engine.GraphDecoder, "compare", lambda self: None)
     config, weights = adapted(era, context=600)
     model = engine.FastGPT(config, {key: tensor.bfloat16().to("meta") for key, tensor in weights.items()})
@@ -759,10 +747,7 @@ def test_what_is_recorded_stays_on_its_device(era, monkeypatch):
 
 
 def test_no_step_is_recorded_where_a_query_sees_no_key(monkeypatch):
-    """The answer of such a query depends on the kernel, and would stay in the cache.
-
-    On CUDA a step runs before it is recorded.
-    """
+    """Its answer depends on the kernel and would stay in the cache: CUDA runs a step before it records it."""
     unseen, attend, record = [], engine.GPT.attend, engine.GraphDecoder.record
 
     def watched(self, q, k, v, mask):
@@ -857,7 +842,7 @@ def test_a_reply_ends_when_the_context_is_full():
 
 
 class CountingModel:
-    """Ignores its input and picks script[n] after n tokens of reply have been read; counts what it computes."""
+    """Picks script[n] after n tokens of reply have been read, whatever they are; counts what it computes."""
 
     device, dtype, mode = torch.device("cpu"), FLOAT32, "counting"
     config = engine.Config(4096, 569, 1, 1, 2, (None,))
@@ -948,10 +933,10 @@ def test_calculator_answers_as_nanochat_but_for_the_listed_exceptions():
 
 
 @pytest.mark.parametrize("expression", [
-    "__import__('os').system('true')", "().__class__", "'a'*10**9", "9**9**9", "2 **3", "'a'.count('a')*10**9",
-    "(" * 400 + "1" + ")" * 400, "-" * 999 + "1", "1" * 5000, "1+" * 499 + "x", "'a'.count(b'a')", "1if 1else 2",
-    "f'{1}'.count('1')", "'\\x41'.count('A')", "1e400", "1_0", "0x1", "1j", "\x00", "'a\x00'.count('a').count",
-    "\u00b2", "1=1", "lambda:1", "x:=1",
+    "__import__('os').system('true')", "().__class__", "'a'*10**9", "9**9**9", "2 **3", "'a'.count(b'a')",
+    "(" * 400 + "1" + ")" * 400, "-" * 999 + "1", "1" * 5000, "1+" * 499 + "x", "'a'.count('a')*10**9",
+    "f'{1}'.count('1')", "'\\x41'.count('A')", "1e400", "1_0", "0x1", "1j", "\x00", "1if 1else 2",
+    "'a\x00'.count('a').count", "\u00b2", "1=1", "lambda:1", "x:=1",
 ])  # fmt: skip
 def test_calculator_refuses_everything_else(expression):
     assert engine.calculate(expression) is None
@@ -978,17 +963,14 @@ def test_base_directory_is_the_variable_else_the_cache(monkeypatch, tmp_path):
     assert checkpoint.base_dir() == Path.home() / ".cache" / "nanochat"
 
 
-def test_sources_are_nanochats_folders(base):
-    for folder in ("chatsft_checkpoints", "chatrl_checkpoints", "mid_checkpoints", "base_checkpoints"):
+@pytest.mark.parametrize("sft", ["chatsft_checkpoints", "sft_checkpoints"])  # the second for one day
+def test_sources_are_nanochats_folders(base, sft):
+    folders = {"sft": sft, "rl": "chatrl_checkpoints", "mid": "mid_checkpoints", "base": "base_checkpoints"}
+    for folder in folders.values():
         write_pair(base / folder / "d4")
-    for source in ("sft", "rl", "mid", "base"):
-        assert find(source).model.parent.parent.name in checkpoint.SOURCES[source]
+    for source, folder in folders.items():
+        assert find(source).model == base / folder / "d4" / "model_000001.pt"
         assert find(source).tokenizer == base / "tokenizer" / "tokenizer.pkl"
-
-
-def test_sft_is_also_found_where_one_day_of_nanochat_put_it(base):
-    write_pair(base / "sft_checkpoints" / "d4")
-    assert find("sft").model == base / "sft_checkpoints" / "d4" / "model_000001.pt"
 
 
 def test_largest_depth_wins_then_the_last_step(base):
@@ -1074,7 +1056,7 @@ def test_what_is_not_found_is_told_with_where_what_was_there_and_what_to_pass(ba
     told(["sft"], str(base / "gone"), "does not exist", "NANOCHAT_BASE_DIR")
 
 
-# Reading ------------------------------------------------------------------------------------------------------
+# Reading ----------------------------------------------------------------------------------------------------
 
 
 def change(**changes):
@@ -1091,20 +1073,13 @@ def extended(**extra):
     return random_weights("R2") | {name.replace("__", "."): value for name, value in extra.items()}
 
 
-FLAT_GATE = {checkpoint.GATE.format(last=CONFIG["n_layer"] - 1): torch.ones(())}
+GATE, HEAD = checkpoint.GATE.format(last=CONFIG["n_layer"] - 1), "transformer.h.2.mlp.c_fc.weight"
 ROUTER = {"transformer__h__0__mlp__router__gate__weight": torch.ones(4, 48)}
+NARROW = extended(lm_head__weight=torch.ones(320, 40))
 MISFITS = {
-    "missing key": (
-        without("transformer.h.2.mlp.c_fc.weight"),
-        None,
-        ["transformer.h.2.mlp.c_fc.weight", "missing"],
-    ),
+    "missing key": (without(HEAD), None, [HEAD, "missing"]),
     "unknown key": (extended(surprise=torch.ones(2)), None, ["surprise", "unknown"]),
-    "wrong shape": (
-        extended(lm_head__weight=torch.ones(320, 40)),
-        None,
-        ["lm_head.weight", "(320, 40)", "(320, 48)"],
-    ),
+    "wrong shape": (NARROW, None, ["lm_head.weight", "(320, 40)", "(320, 48)"]),
     "integers": (extended(smear_lambda=torch.ones(1, dtype=torch.int64)), None, ["smear_lambda", "int64"]),
     "no model": ({"weight": torch.ones(2, 2)}, None, ["missing"]),
     "not tensors": ({"a": 1}, None, ["dict of tensors"]),
@@ -1116,19 +1091,15 @@ MISFITS = {
     "text for a number": (None, change(vocab_size="many"), ["vocab_size", "many"]),
     "heads": (None, change(n_head=5), ["n_head = 5", "48"]),
     "vocabulary beyond the rows": (None, change(vocab_size=10_000), ["320 rows", "10000"]),
-    "vocabulary of another tokenizer": (
-        None,
-        change(vocab_size=V - 1),
-        [str(V), str(V - 1), "tokenizer.pkl"],
-    ),
+    "another tokenizer": (None, change(vocab_size=V - 1), [str(V), str(V - 1), "tokenizer.pkl"]),
     "window pattern": (None, change(window_pattern="SXL"), ["window_pattern", "SXL"]),
     "softcap": (None, change(softcap=-1), ["softcap", "-1"]),
     "experts": (extended(**ROUTER), None, ["mixture-of-experts"]),
     "experts in the meta": (None, change(num_experts=8), ["mixture-of-experts"]),
     "no room for a reply": (None, change(sequence_len=1), ["sequence_len is 1"]),
     "no channels": (extended(transformer__wte__weight=torch.ones(320, 0)), None, ["0 channels"]),
-    "fewer channels than smear reads": (random_weights("R2", channels=16), None, ["16 channels", "March 2026"]),
-    "a gate without columns": (random_weights("R1") | FLAT_GATE, None, ["ve_gate.weight", "unknown"]),
+    "fewer channels than smear reads": (random_weights("R2", channels=16), None, ["16 channels", "smear"]),
+    "a flat gate": (random_weights("R1") | {GATE: torch.ones(())}, None, ["ve_gate.weight", "unknown"]),
 }
 
 
@@ -1203,10 +1174,19 @@ def test_a_hostile_tokenizer_is_refused_and_its_code_has_not_run(tmp_path, make)
     assert not (tmp_path / "ran").exists()
 
 
+def test_an_interrupt_while_the_tokenizer_is_read_is_an_interrupt(base, monkeypatch):
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "check_vocabulary", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.read_tokenizer(base / "tokenizer" / "tokenizer.pkl")
+
+
 def test_a_tokenizer_that_cannot_chat_is_refused_by_the_token_it_lacks(tmp_path):
-    ranks = {bytes([byte]): byte for byte in range(256)}
-    encoding = tiktoken.Encoding("x", pat_str=r"\S+", mergeable_ranks=ranks, special_tokens={"<|bos|>": 256})
-    (tmp_path / "tokenizer.pkl").write_bytes(pickle.dumps(encoding, protocol=4))
+    lacking = byte_encoding()
+    del lacking._special_tokens["<|user_start|>"]
+    (tmp_path / "tokenizer.pkl").write_bytes(pickle.dumps(lacking, protocol=4))
     assert "<|user_start|>" in refusal(checkpoint.read_tokenizer, tmp_path / "tokenizer.pkl")
 
 
@@ -1257,19 +1237,19 @@ def test_short_windows_are_each_eras_own(era, shortest):
     windows = [adapted(era, meta)[0].windows for meta in metas]
     assert [short for short, *_ in windows] == shortest
     assert windows[0][1] == windows[0][3] == 64
-    assert adapted(era, change(window_pattern="S"))[0].windows == (shortest[0],) * 3 + (
-        64,
-    )  # the last is long
+    *_, third, last = adapted(era, change(window_pattern="S"))[0].windows
+    assert (third, last) == (shortest[0], 64)  # the last is always long
 
 
 WEEK = {"adam_beta1": 0.8, "eval_tokens": 41943040, "fp8": False}
 
 
 @pytest.mark.parametrize("era, settings, base_settings, softcap, want", [
-    ("G", WEEK, None, None, 20), ("G", WEEK | {"eval_tokens": 20971520}, None, None, 15), ("G", None, None, None, 15),
+    ("G", WEEK, None, None, 20), ("G", WEEK | {"eval_tokens": 20971520}, None, None, 15),
     ("G", {"eval_tokens": 41943040}, None, None, 15), ("G", {"mmlu_epochs": 3}, WEEK, None, 20),
     ("G", {"dtype": "bfloat16"}, WEEK, None, 15), ("G", None, WEEK, None, 20), ("G", WEEK, None, 15, 15),
-    ("G", None, None, 20, 20), ("R1", WEEK, None, None, 15), ("R2", None, None, None, 15), ("R2", None, None, 30.5, 30.5),
+    ("G", None, None, None, 15), ("G", None, None, 20, 20), ("R1", WEEK, None, None, 15),
+    ("R2", None, None, None, 15), ("R2", None, None, 30.5, 30.5),
 ])  # fmt: skip
 def test_softcap_follows_the_rule_unless_the_meta_says_it(era, settings, base_settings, softcap, want):
     meta = change(softcap=softcap) | ({"user_config": settings} if settings else {})
@@ -1288,6 +1268,53 @@ def test_a_chat_models_base_meta_is_found_beside_it(base):
         assert checkpoint.read(found, FLOAT32).config.softcap == want
 
 
+# ---- One door for Python -----------------------------------------------------------------------------------
+
+
+def test_a_notebook_loads_a_model_and_chats(base):
+    write_pair(base / "chatsft_checkpoints" / "d4", 1)
+    write_pair(base / "chatrl_checkpoints" / "d4", 2)
+    writer = checkpoint.load_model("sft", tag=None, step=None, device="auto", dtype="float32")
+    said = "".join(writer.chat("Hello", max_tokens=9, seed=1))
+    assert said and said == "".join(writer.chat([{"role": "user", "content": "Hello"}], max_tokens=9, seed=1))
+    prompt = writer.tokenizer.render([{"role": "user", "content": "Hello"}])
+    tokens = writer.generate(prompt, 9, 0.8, 50, seed=1)
+    assert said == "".join(writer.tokenizer.stream_text(tokens))
+    assert writer.model(torch.tensor([prompt])).shape == (1, len(prompt), V)
+    assert writer.model.dtype == FLOAT32 and os.environ["THP_MEM_ALLOC_ENABLE"]
+    assert checkpoint.load_model("rl").model.dtype == torch.bfloat16
+    with pytest.raises(checkpoint.CheckpointError, match="no step 3"):
+        checkpoint.load_model(step=3)
+    with pytest.raises(ValueError, match="newest message"):
+        writer.chat("Hello" * 99)
+
+
+def test_what_chat_assumes_is_what_the_server_assumes():
+    defaults = inspect.signature(engine.Engine.chat).parameters
+    for name, (default, _, _) in chat_web.SAMPLING.items():
+        assert defaults[name].default == default
+    assert defaults["top_p"].default == chat_web.TOP_P[0]
+
+
+def test_a_checkpoint_gives_a_second_engine_that_shares_its_weights(base):
+    write_pair(base / "chatsft_checkpoints" / "d4")
+    model = checkpoint.read(find("sft"), FLOAT32)
+    one, two = (model.engine(torch.device("cpu")) for _ in range(2))
+    first, second = one.generate([1, 2, 3], 9), two.generate([4, 5, 6], 9)
+    assert [*zip(first, second)] == [*zip(replied(one.model, [1, 2, 3], 9), replied(one.model, [4, 5, 6], 9))]
+    assert one.model is two.model and one.cache is not two.cache
+
+
+def test_imports_go_one_way_and_importing_changes_nothing_else():
+    modules = {"chat_web": {"checkpoint"}, "checkpoint": {"engine"}, "engine": set()}
+    for name, allowed in modules.items():
+        tree = ast.parse((HERE / f"{name}.py").read_text())
+        imports = [node for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom))]
+        named = {alias.name for node in imports for alias in node.names}
+        named |= {node.module for node in imports if isinstance(node, ast.ImportFrom)}
+        assert named & modules.keys() == allowed
+
+
 # ---- Text and tokens ---------------------------------------------------------------------------------------
 
 
@@ -1298,7 +1325,8 @@ def test_user_text_never_becomes_a_special_token():
 
 
 def test_only_the_tool_markers_of_an_assistant_become_their_tokens_again():
-    said = "a<|python_start|>1+1<|python_end|><|output_start|>2<|output_end|>b<|bos|><|assistant_end|><|user_start|>"
+    call = "<|python_start|>1+1<|python_end|><|output_start|>2<|output_end|>"
+    said = f"a{call}b<|bos|><|assistant_end|><|user_start|>"
     tokens = TOKENIZER.encode_reply(said)
     assert [token for token in tokens if token > 255] == [SPECIAL[name] for name in checkpoint.TOOL_MARKERS]
     assert TOKENIZER.decode(tokens) == said
@@ -1311,10 +1339,10 @@ def test_a_system_text_goes_before_the_first_user_message():
     assert TOKENIZER.render([system, user, user]) == TOKENIZER.render([merged, user])
 
 
-def turns(count, length=10):
-    """A conversation of count turns of `length` characters a message, the newest user message included."""
+def turns(count):
+    """A conversation of so many turns with ten characters a message, the newest user message included."""
     roles = ("user", "assistant")
-    return [{"role": roles[i % 2], "content": f"{i}".ljust(length, ".")} for i in range(2 * count - 1)]
+    return [{"role": roles[i % 2], "content": f"{i}".ljust(10, ".")} for i in range(2 * count - 1)]
 
 
 def test_the_oldest_turns_go_first_and_as_few_as_needed():
@@ -1336,10 +1364,9 @@ def test_the_system_text_and_the_newest_user_message_are_never_dropped():
         TOKENIZER.fit_prompt(messages, 50, 10)
 
 
-TEXTS = ["Hello", "naïve café", "🙂👩‍👩‍👧‍👦🇺🇳", "日本語", "a\u2028b\u0085c", "\x00\x1b[31m", "\ufffd!"]
-
-
-@pytest.mark.parametrize("text", TEXTS)
+@pytest.mark.parametrize(
+    "text", ["Hello", "naïve", "🙂👩‍👩‍👧‍👦🇺🇳", "日本語", "a\u2028b\u0085c", "\x00\x1b[31m", "\ufffd!"]
+)
 def test_deltas_joined_are_the_text_and_never_hold_half_a_character(text):
     deltas = list(TOKENIZER.stream_text([*TOKENIZER.encode(text), END]))
     assert "".join(deltas) == text
@@ -1375,52 +1402,36 @@ def messages(*contents, role="user"):
     return {"messages": [{"role": role, "content": content} for content in contents]}
 
 
-TWO_SYSTEMS = {"messages": [{"role": "system", "content": "a"}] * 2 + messages("b")["messages"]}
-REFUSED = {
-    "no messages": ({}, 400, "messages"),
-    "messages null": ({"messages": None}, 400, "messages"),
-    "messages empty": ({"messages": []}, 400, "messages"),
-    "messages a text": ({"messages": "Hi"}, 400, "messages"),
-    "message a text": ({"messages": ["Hi"]}, 400, "message 1: role"),
-    "no role": ({"messages": [{"content": "Hi"}]}, 400, "role"),
-    "unknown role": (messages("Hi", role="tool"), 400, "role"),
-    "role a list": (messages("Hi", role=["user"]), 400, "role"),
-    "second system": (TWO_SYSTEMS, 400, "message 2: role"),
-    "only a system message": (messages("Hi", role="system"), 400, "last message"),
-    "the assistant last": (messages("Hi", role="assistant"), 400, "last message"),
-    "no content": ({"messages": [{"role": "user"}]}, 400, "content"),
-    "empty content": (messages(""), 400, "content"),
-    "content a number": (messages(5), 400, "content"),
-    "content a list": (messages([{"type": "text", "text": "Hi"}]), 400, "content"),
-    "lone surrogate": (messages("a\ud800b"), 400, "surrogate"),
-    "501 messages": (messages(*["x"] * 501), 400, "500"),
-    "8,001 characters": (messages("x" * 8001), 400, "8000"),
-    "32,001 characters": (messages(*["x" * 8000] * 4, "x"), 400, "32000"),
-    "temperature a text": (body(temperature="hot"), 400, "temperature"),
-    "temperature true": (body(temperature=True), 400, "temperature"),
-    "temperature a list": (body(temperature=[1]), 400, "temperature"),
-    "temperature infinite": (body(temperature=1e999), 400, "JSON"),
-    "temperature NaN": (body(temperature=float("nan")), 400, "JSON"),
-    "top_k a fraction": (body(top_k=1.5), 400, "top_k"),
-    "top_k false": (body(top_k=False), 400, "top_k"),
-    "max_tokens a text": (body(max_tokens="12"), 400, "max_tokens"),
-    "a list": ([1], 400, "object"),
-    "a number": (1, 400, "object"),
+SYSTEM, PARTS = {"role": "system", "content": "a"}, [{"type": "text", "text": "Hi"}]
+MISTAKES = {  # the word in the refusal -> requests
+    "messages": [{}, {"messages": None}, {"messages": []}, {"messages": "Hi"}],
+    "message 1: role": [{"messages": ["Hi"]}],
+    "message 2: role": [{"messages": [SYSTEM, SYSTEM, *body()["messages"]]}],
+    "role": [{"messages": [{"content": "Hi"}]}, messages("Hi", role="tool"), messages("Hi", role=["user"])],
+    "last message": [messages("Hi", role="system"), messages("Hi", role="assistant")],
+    "content": [{"messages": [{"role": "user"}]}, messages(""), messages(5), messages(PARTS)],
+    "surrogate": [messages("a\ud800b")],
+    "500": [messages(*["x"] * 501)],
+    "8000": [messages("x" * 8001)],
+    "32000": [messages(*["x" * 8000] * 4, "x")],
+    "temperature": [body(temperature="hot"), body(temperature=True), body(temperature=[1])],
+    "JSON": [body(temperature=1e999), body(temperature=float("nan"))],
+    "top_k": [body(top_k=1.5), body(top_k=False)],
+    "max_tokens": [body(max_tokens="12")],
+    "object": [[1], 1],
 }
 
 
 def is_refusal(response, status, *words) -> bool:
     """Whether this is an error of the one shape, whose sentence has these words."""
-    detail = response.json["detail"]
-    return (response.status_code, list(response.json)) == (status, ["detail"]) and all(
-        w in detail for w in words
-    )
+    assert (response.status_code, list(response.json)) == (status, ["detail"])
+    return all(word in response.json["detail"] for word in words)
 
 
-@pytest.mark.parametrize("json_body, status, word", REFUSED.values(), ids=REFUSED)
-def test_a_clients_mistake_is_refused_in_a_sentence_before_a_worker_is_taken(json_body, status, word):
+@pytest.mark.parametrize("word, json_body", [(word, each) for word in MISTAKES for each in MISTAKES[word]])
+def test_a_clients_mistake_is_refused_in_a_sentence_before_a_worker_is_taken(word, json_body):
     scripted = ScriptedEngine("Hi", END)
-    assert is_refusal(post(make_app(scripted), json_body), status, word) and not scripted.asked
+    assert is_refusal(post(make_app(scripted), json_body), 400, word) and not scripted.asked
 
 
 RAW = {
@@ -1452,15 +1463,12 @@ def test_what_just_keeps_within_the_limits_is_answered(count, length):
     assert text_of(post(make_app(scripted), messages(*["x" * length] * count)).data) == "ok"
 
 
-CLAMPED = [
+@pytest.mark.parametrize("name, value, want", [
     ("temperature", 5, 2.0), ("temperature", -1, 0.0), ("temperature", 1, 1.0), ("temperature", 10**400, 2.0),
     ("top_k", 1000, 200), ("top_k", -3, 0), ("top_k", 7.0, 7), ("top_k", 1e300, 200), ("max_tokens", 0, 1),
     ("max_tokens", 100000, 4096), ("max_tokens", -(10**30), 1),
     ("temperature", None, 0.8), ("top_k", None, 50), ("max_tokens", None, 512),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("name, value, want", CLAMPED)
+])  # fmt: skip
 def test_sampling_values_out_of_range_are_clamped_and_answered(name, value, want):
     scripted = ScriptedEngine("ok", END)
     assert text_of(post(make_app(scripted), body(**{name: value})).data) == "ok"
@@ -1482,14 +1490,11 @@ def test_a_body_is_json_whatever_its_content_type_says():
         assert text_of(response.data) == "ok"
 
 
-ROUTES = [
+@pytest.mark.parametrize("method, path, status", [
     ("GET", "/nothing", 404), ("GET", "/chat/completions", 405), ("HEAD", "/chat/completions", 405),
     ("PUT", "/", 405), ("POST", "/health", 405), ("DELETE", "/stats", 405), ("BREW", "/", 405),
     ("GET", "/../ui.html", 404), ("GET", "/chat_web.py", 404),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("method, path, status", ROUTES)
+])  # fmt: skip
 def test_every_error_is_json_of_one_shape_and_any_origin_may_read_it(method, path, status):
     response = Client(make_app(ScriptedEngine())).open(path, method=method)
     assert response.status_code == status
@@ -1523,22 +1528,20 @@ def test_an_emoji_split_over_tokens_arrives_whole():
     assert [item.get("token") for item in events(raw)] == ["a", "🙂", "b", None]
 
 
-def test_a_long_conversation_loses_its_oldest_turns_and_a_header_says_how_many():
+@pytest.mark.parametrize(
+    "max_tokens, room", [(4096, 300), (10, 390)]
+)  # the reply keeps a quarter, or its tokens
+def test_a_long_conversation_loses_its_oldest_turns_and_a_header_says_how_many(max_tokens, room):
     scripted = ScriptedEngine("ok", END, context=400)
-    response = post(make_app(scripted), {"messages": turns(20), "max_tokens": 4096})
+    app = make_app(scripted)
+    response = post(app, {"messages": turns(20), "max_tokens": max_tokens})
     dropped = int(response.headers["X-Dropped-Messages"])
     prompt = scripted.asked[0]["prompt"]
     assert dropped > 0 and prompt == TOKENIZER.render(turns(20)[dropped:])
-    assert 300 - 2 * 14 < len(prompt) <= 300  # the reply keeps a quarter
+    assert room - 2 * 14 < len(prompt) <= room
     assert int(response.headers["X-Prompt-Tokens"]) == len(prompt)
-    short = post(make_app(ScriptedEngine("ok", END, context=400)), {"messages": turns(2), "max_tokens": 10})
+    short = post(app, {"messages": turns(2), "max_tokens": 10})
     assert short.headers["X-Dropped-Messages"] == "0"
-
-
-def test_a_short_reply_asks_for_no_more_room_than_its_tokens():
-    scripted = ScriptedEngine("ok", END, context=400)
-    post(make_app(scripted), {"messages": turns(20), "max_tokens": 10})
-    assert 390 - 2 * 14 < len(scripted.asked[0]["prompt"]) <= 390
 
 
 def test_a_newest_message_that_cannot_fit_is_refused_with_both_numbers():
@@ -1760,10 +1763,7 @@ def test_a_conversation_goes_to_the_free_worker_that_holds_most_of_it():
 
 @contextlib.contextmanager
 def waiting_in_line(app, *names_and_addresses):
-    """Requests that come one after the other while the only worker is busy; yields who has left the line, and how.
-
-    At the end the worker is free, and all have had their turn.
-    """
+    """Requests that come one by one while the only worker is busy; yields who has left the line, and how."""
     worker, left, threads = take(app), [], []
 
     def wait(name, address):
@@ -1804,14 +1804,17 @@ def test_a_worker_that_comes_as_its_waiter_leaves_is_not_lost():
     assert app.pool.available == 1 and not app.pool.line
 
 
-def test_more_waiting_requests_than_there_are_places_get_503(monkeypatch):
-    monkeypatch.setattr(chat_web, "MAX_WAITING", 0)
+@pytest.mark.parametrize("limit", ["MAX_WAITING", "WAIT_SECONDS"])
+def test_more_waiting_requests_than_there_are_places_get_503_and_a_wait_ends_in_503_too(monkeypatch, limit):
+    monkeypatch.setattr(chat_web, limit, 0)
     app = make_app(ScriptedEngine("ok", END))
     worker = take(app)
     response = post(app, body())
-    assert is_refusal(response, 503, "busy") and int(response.headers["Retry-After"]) > 0
+    assert is_refusal(response, 503, "busy" if limit == "MAX_WAITING" else "free")
+    assert int(response.headers["Retry-After"]) > 0
     app.pool.give_back(worker)
     assert text_of(post(app, body()).data) == "ok"
+    assert app.pool.available == 1 and not app.pool.line
 
 
 def test_one_address_never_has_more_than_half_of_the_places_in_line(monkeypatch):
@@ -1822,15 +1825,9 @@ def test_one_address_never_has_more_than_half_of_the_places_in_line(monkeypatch)
     assert left[2:] == ["a1", "a2", "b1", "c1"]
 
 
-def lost_engine(*say) -> ScriptedEngine:
-    """An engine whose GPU is gone after it has said this."""
-    scripted = ScriptedEngine(*say, RuntimeError("CUDA error"))
-    scripted.lost = True
-    return scripted
-
-
 def test_a_worker_whose_gpu_is_lost_leaves_the_pool_and_the_others_go_on():
-    app = make_app(lost_engine(), ScriptedEngine("ok", END), num_gpus=2)
+    broken = ScriptedEngine(RuntimeError("CUDA error"), lost=True)
+    app = make_app(broken, ScriptedEngine("ok", END), num_gpus=2)
     assert "error" in events(post(app, body()).data)[-1]
     health = {"status": "ok", "ready": True, "num_gpus": 2, "available_workers": 1}
     assert Client(app).get("/health").json == health
@@ -1839,7 +1836,7 @@ def test_a_worker_whose_gpu_is_lost_leaves_the_pool_and_the_others_go_on():
 
 
 def test_once_no_worker_is_left_the_server_is_not_ready_and_nobody_waits():
-    app = make_app(lost_engine())
+    app = make_app(ScriptedEngine(RuntimeError("CUDA error"), lost=True))
     post(app, body())
     health = Client(app).get("/health")
     assert health.status_code == 503 and health.json["ready"] is False
@@ -1849,7 +1846,7 @@ def test_once_no_worker_is_left_the_server_is_not_ready_and_nobody_waits():
 
 def test_who_waits_for_the_last_worker_when_it_is_lost_is_told():
     gate = threading.Event()
-    app = make_app(lost_engine(lambda: gate.wait(20) and ""))
+    app = make_app(ScriptedEngine(lambda: gate.wait(20) and RuntimeError("CUDA error"), lost=True))
     work = [lambda: post(app, body()).text] * 2
     said = together(*work, lambda: until(lambda: len(app.pool.line) == 1) or gate.set() or "")
     assert sorted("no worker is left" in text for text in said[:2]) == [False, True]
@@ -1866,15 +1863,6 @@ def test_an_engine_that_failed_forgets_what_it_read_and_says_the_same_afterwards
             writer.restart()
     writer.restart()
     assert writer.shared_prefix([1, 2, 3]) == 0 and list(writer.generate([1, 2, 3], 9)) == want
-
-
-def test_a_wait_ends_in_503_too(monkeypatch):
-    monkeypatch.setattr(chat_web, "WAIT_SECONDS", 0)
-    app = make_app(ScriptedEngine("ok", END))
-    worker = take(app)
-    assert post(app, body()).status_code == 503
-    app.pool.give_back(worker)
-    assert app.pool.available == 1 and not app.pool.line
 
 
 def test_page_health_and_stats_answer_while_all_workers_are_busy():
@@ -1918,7 +1906,7 @@ def test_the_log_tells_how_a_reply_ended(caplog, say, end):
     assert caplog.records[-1].getMessage().endswith(f", {end}")
 
 
-HELLO = body("Hello")["messages"]
+# ---- OpenAI's protocol -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("say, ending", [
@@ -1953,7 +1941,7 @@ def test_openai_who_leaves_at_the_first_chunk_is_in_the_log_too(caplog):
 
 
 @pytest.mark.parametrize("asked", [
-    {"\ud800\n": 1}, {"stream_options": {"\ud800": 1}}, {"messages": [HELLO[0] | {"\ud800": 1}]}
+    {"\ud800\n": 1}, {"stream_options": {"\ud800": 1}}, {"messages": [SYSTEM | {"\ud800": 1}]}
 ])  # fmt: skip
 def test_openai_a_name_that_is_no_text_is_refused_as_any_other(asked):
     client, data = Client(make_app(ScriptedEngine())), json.dumps(body() | asked)
@@ -1974,7 +1962,7 @@ def test_openai_a_cancelled_request_frees_the_worker(streamed):
 # ---- Real sockets: what werkzeug leaves open ---------------------------------------------------------------
 
 
-POST = b"POST /chat/completions HTTP/1.1\r\nHost: x\r\n"
+POST, HEALTH = b"POST /chat/completions HTTP/1.1\r\nHost: x\r\n", b"GET /health HTTP/1.1\r\nHost: x\r\n"
 
 
 @pytest.fixture
@@ -2059,14 +2047,11 @@ def test_a_body_without_a_length_is_411(port, head):
     assert raw.startswith(b"HTTP/1.1 411") and b'{"detail": "' in raw
 
 
-NO_NUMBERS = ["abc", "-5", "+{}", "{0}, {0}", "{}_0", "0x2", "7\r\nContent-Length: {}", "²"]
-
-
-@pytest.mark.parametrize("value", NO_NUMBERS)
-def test_a_content_length_that_is_not_one_number_is_400(port, value):
-    data = json.dumps(body())
-    head = f"Content-Length: {value.format(len(data))}\r\n\r\n".encode("latin-1")
-    raw = talk(port, POST + head + data.encode())
+@pytest.mark.parametrize("n", ["abc", "-5", "+{}", "{0}, {0}", "{}_0", "0x2", "7\r\nContent-Length: {}", "²"])
+def test_a_content_length_that_is_not_one_number_is_400(port, n):
+    data = json.dumps(body()).encode()
+    head = f"Content-Length: {n.format(len(data))}\r\n\r\n".encode("latin-1")
+    raw = talk(port, POST + head + data)
     assert raw.startswith(b"HTTP/1.1 400") and b"Content-Length" in raw.partition(b"\r\n\r\n")[2]
 
 
@@ -2080,8 +2065,7 @@ def test_a_huge_content_length_is_refused_without_reading(port):
 ])  # fmt: skip
 def test_a_head_that_is_too_large_is_431(port, line, lines, status):
     head = b"".join(b"X-%d: %s\r\n" % (number, b"x" * line) for number in range(lines))
-    raw = talk(port, b"GET /health HTTP/1.1\r\nHost: x\r\n" + head + b"\r\n")
-    assert raw.startswith(b"HTTP/1.1 %d " % status)
+    assert talk(port, HEALTH + head + b"\r\n").startswith(b"HTTP/1.1 %d " % status)
 
 
 def test_a_large_body_that_is_sent_whole_still_sees_its_413(port):
@@ -2090,7 +2074,7 @@ def test_a_large_body_that_is_sent_whole_still_sees_its_413(port):
 
 
 @pytest.mark.parametrize(
-    "line", ["GET http://[ HTTP/1.1", "nonsense", "GET / HTTP/9.9", "GET /", "GET / HTTP/1.1 x"]
+    "line", ["GET http://[ HTTP/1.1", "no", "GET / HTTP/9.9", "GET /", "GET / HTTP/1.1 x"]
 )
 def test_a_request_that_is_no_http_gets_json_too(port, line):
     raw = talk(port, line.encode() + b"\r\nHost: x\r\n\r\n")
@@ -2136,20 +2120,15 @@ def test_a_request_that_does_not_arrive_in_time_is_dropped(monkeypatch, start):
     assert app.pool.available == 1
 
 
-HEALTH = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
-
-
 def test_more_connections_than_the_limit_get_a_503_and_the_others_live(monkeypatch):
     monkeypatch.setattr(chat_web, "MAX_CONNECTIONS", 6)  # half of them for one address
     with serving(make_app(ScriptedEngine("ok", END))) as port, contextlib.ExitStack() as stack:
         idle = [stack.enter_context(connect(port)) for _ in range(3)]
         with connect(port) as fourth:
             assert read_all(fourth).startswith(b"HTTP/1.1 503")
-        with socket.create_connection(("127.0.0.1", port), 20, ("127.0.0.2", 0)) as neighbour:
-            neighbour.sendall(HEALTH)
-            assert read_all(neighbour).startswith(b"HTTP/1.1 200")
+        assert talk(port, HEALTH + b"\r\n", "127.0.0.2").startswith(b"HTTP/1.1 200")
         idle[0].close()
-        until(lambda: talk(port, HEALTH).startswith(b"HTTP/1.1 200"))
+        until(lambda: talk(port, HEALTH + b"\r\n").startswith(b"HTTP/1.1 200"))
 
 
 def test_after_shutdown_nobody_is_let_in():
@@ -2160,7 +2139,7 @@ def test_after_shutdown_nobody_is_let_in():
 
 
 def test_no_header_tells_versions_of_what_runs_here(port):
-    raw = talk(port, HEALTH)
+    raw = talk(port, HEALTH + b"\r\n")
     assert b"Server: chat_web" in raw and b"erkzeug" not in raw and b"Python" not in raw
 
 
@@ -2190,17 +2169,6 @@ def test_a_models_name_cannot_break_out_of_the_page():
     assert config_of(html)["model"] == app.name and "<script>alert" not in html
 
 
-def test_the_page_loads_nothing_from_elsewhere_and_its_policy_forbids_it():
-    response = Client(make_app(ScriptedEngine())).get("/")
-    html = (HERE / "ui.html").read_text()
-    links = re.findall(r"""\s(?:src|href|action)=["']?([^"' >]*)""", html.partition("<script>")[0])
-    assert all(link.startswith(("data:", "#")) for link in links)
-    assert not re.search(r"@import|url\((?!#|data:)|importScripts|WebSocket|sendBeacon", html)
-    policy = response.headers["Content-Security-Policy"]
-    for rule in ("default-src 'none'", "script-src 'sha256-", "connect-src 'self'"):
-        assert rule in policy
-
-
 # ---- The command line --------------------------------------------------------------------------------------
 
 
@@ -2222,8 +2190,8 @@ def environment(**variables) -> dict:
 
 
 def test_help_names_every_flag_of_the_seed_and_no_other_and_needs_no_torch():
-    code = "import sys, chat_web\ntry: chat_web.main(['--help'])\nexcept SystemExit: print('torch' in sys.modules)"
-    done = run("-c", code, cwd=HERE, env=environment(COLUMNS="300"))
+    code = "import atexit, sys, chat_web; atexit.register(lambda: print('torch' in sys.modules))"
+    done = run("-c", code + "; chat_web.main(['--help'])", cwd=HERE, env=environment(COLUMNS="300"))
     assert done.stdout.splitlines()[-1] == "False"
     assert set(re.findall(r"--[a-z][\w-]+", done.stdout)) - {"--help"} == SEED_FLAGS.keys()
     told = " ".join(done.stdout.partition("options:")[2].split())
@@ -2341,24 +2309,6 @@ def test_all_gpus_are_filled_side_by_side_and_keep_their_numbers(base, monkeypat
     assert [(worker.gpu_id, worker.device) for worker in app.pool.workers] == [(0, "cuda:0"), (1, "cuda:1")]
 
 
-MEASURED_LOAD = """
-import pathlib, re, sys, torch, checkpoint
-def kilobytes(name): return int(re.search(name + r":\\s+(\\d+)", pathlib.Path("/proc/self/status").read_text())[1])
-found = checkpoint.find(checkpoint.base_dir(), "sft")
-before = kilobytes("VmRSS")
-engine = checkpoint.read(found, getattr(torch, sys.argv[1])).engine(torch.device("cpu"))
-print((kilobytes("VmHWM") - before) * 1024 / found.model.stat().st_size)
-"""
-
-
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_loading_takes_no_more_memory_than_the_file_and_a_little(base, dtype):
-    write_pair(base / "chatsft_checkpoints" / "d4", 1, random_weights("R2", channels=1536))  # half a gigabyte
-    done = run("-c", MEASURED_LOAD, dtype, cwd=HERE)
-    assert done.returncode == 0, done.stderr
-    assert float(done.stdout) < 1.3
-
-
 @pytest.mark.parametrize("chosen, used", [(None, "1"), ("0", "0")])
 def test_torch_is_asked_for_huge_pages_unless_the_operator_says_otherwise(chosen, used):
     code = "import os, checkpoint; checkpoint.prepare_torch(); print(os.environ['THP_MEM_ALLOC_ENABLE'])"
@@ -2367,10 +2317,11 @@ def test_torch_is_asked_for_huge_pages_unless_the_operator_says_otherwise(chosen
 
 @contextlib.contextmanager
 def started(*command, cwd=HERE, **variables):
-    """The server as a user starts it, on a free port; yields the process, the port and what it printed so far."""
+    """The server as a user starts it, on a free port; yields the process, the port and what it said."""
     argv = [sys.executable, *map(str, command), "--host", "127.0.0.1", "-p", "0", "--device-type", "cpu"]
+    env = environment(**{"OMP_NUM_THREADS": "1"} | variables)  # as here, so that busy neighbours slow it less
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    process = subprocess.Popen(argv, cwd=cwd, env=environment(**variables), text=True, **pipes)
+    process = subprocess.Popen(argv, cwd=cwd, env=env, text=True, **pipes)
     try:
         lines = []
         while not lines or not lines[-1].startswith("Server ready at http://localhost:"):
@@ -2382,16 +2333,14 @@ def started(*command, cwd=HERE, **variables):
         process.communicate()
 
 
-def fetch(port, path) -> bytes:
+def fetch(port, path, method="GET", data=None) -> bytes:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    connection.request("GET", path)
+    connection.request(method, path, data)
     return connection.getresponse().read()
 
 
 def ask(port, json_body) -> bytes:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    connection.request("POST", "/chat/completions", json.dumps(json_body))
-    return connection.getresponse().read()
+    return fetch(port, "/chat/completions", "POST", json.dumps(json_body))
 
 
 def test_it_starts_says_what_it_loads_and_answers_as_its_engine_does(base, tmp_path):
@@ -2472,40 +2421,15 @@ def test_a_signal_lets_running_replies_end_and_exits_with_0(base, number):
             connect(port).close()
 
 
-def footprint(pid: int) -> dict:
-    """What a process holds, on Linux."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    threads, kilobytes = (int(re.search(rf"{name}:\s+(\d+)", status)[1]) for name in ("Threads", "VmRSS"))
-    descriptors = len(os.listdir(f"/proc/{pid}/fd"))
-    return {"threads": threads, "descriptors": descriptors, "MB": kilobytes // 1024}
-
-
-def test_a_server_out_of_file_descriptors_recovers(base):
-    write_pair(base / "chatsft_checkpoints" / "d4")
-    poor = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (60, 60)); import chat_web; chat_web.main()"
-    with started("-c", poor) as (process, port, _):
-        idle = [connect(port) for _ in range(150)]
-        until(lambda: footprint(process.pid)["descriptors"] >= 60)
-        for sock in idle:
-            sock.close()
-        assert json.loads(fetch(port, "/health"))["ready"]
-        assert events(ask(port, body("Hello", max_tokens=3)))[-1] == {"done": True}
-        process.send_signal(signal.SIGTERM)
-        assert "Traceback" not in process.communicate(timeout=30)[1]
-
-
 def test_idle_connections_of_one_address_leave_others_an_answer():
     app = make_app(ScriptedEngine("ok", END))
     with serving(app) as port, contextlib.ExitStack() as stack:
         before = threading.active_count()
         for _ in range(400):
-            sock = stack.enter_context(socket.create_connection(("127.0.0.1", port), 20))
-            sock.setblocking(False)
-        with socket.create_connection(("127.0.0.1", port), 20, ("127.0.0.2", 0)) as neighbour:
-            neighbour.sendall(request_bytes(body()))
-            assert b'"done"' in read_all(neighbour)  # and all before it have been let in or sent away
+            stack.enter_context(connect(port)).setblocking(False)
+        assert b'"done"' in talk(port, request_bytes(body()), "127.0.0.2")
         most = chat_web.MAX_CONNECTIONS // 2 + 1  # the neighbour's may be ending
-        assert threading.active_count() <= before + most
+        assert threading.active_count() <= before + most  # all before it have been let in or sent away
 
 
 def test_a_second_signal_ends_at_once(base):

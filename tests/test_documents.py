@@ -2,8 +2,10 @@
 
 import re
 
+from werkzeug.test import Client
+
 import chat_web
-from standins import HERE, SEED_FLAGS
+from standins import HERE, SEED_FLAGS, ScriptedEngine, make_app
 
 
 def test_contrast_is_enough_in_both_themes():
@@ -33,6 +35,17 @@ def test_contrast_is_enough_in_both_themes():
             ratio = (bright + 0.05) / (dim + 0.05)
             low += [(front, back, "light dark".split()[theme], round(ratio, 2))] if ratio < least else []
     assert low == []
+
+
+def test_the_page_loads_nothing_from_elsewhere_and_its_policy_forbids_it():
+    response = Client(make_app(ScriptedEngine())).get("/")
+    html = (HERE / "ui.html").read_text()
+    links = re.findall(r"""\s(?:src|href|action)=["']?([^"' >]*)""", html.partition("<script>")[0])
+    assert all(link.startswith(("data:", "#")) for link in links)
+    assert not re.search(r"@import|url\((?!#|data:)|importScripts|WebSocket|sendBeacon", html)
+    policy = response.headers["Content-Security-Policy"]
+    for rule in ("default-src 'none'", "script-src 'sha256-", "connect-src 'self'"):
+        assert rule in policy
 
 
 def test_the_source_keeps_its_own_rules():

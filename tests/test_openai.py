@@ -6,9 +6,10 @@ import subprocess
 
 import pytest
 
-from standins import END, HELLO, ScriptedEngine, TOKENIZER, debian, make_app, package, run_quietly, serving
+from standins import END, ScriptedEngine, TOKENIZER, body, debian, make_app, package, run_quietly, serving
 
 openai = package("openai")
+HELLO = body("Hello")["messages"]
 
 
 @contextlib.contextmanager

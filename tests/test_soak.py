@@ -1,13 +1,18 @@
-"""Honest and hostile clients together, for a while."""
+"""What the server holds in bad times: memory, threads and descriptors, as Linux tells them."""
 
 import contextlib
 import json
+import os
 import random
+import re
 import signal
 import socket
 import threading
 import time
 from collections import Counter
+from pathlib import Path
+
+import pytest
 
 from standins import (
     HERE,
@@ -17,14 +22,63 @@ from standins import (
     connect,
     events,
     fetch,
-    footprint,
+    random_weights,
     request_bytes,
+    run,
     started,
     until,
     write_pair,
 )
 
 
+def footprint(pid: int) -> dict:
+    """What a process holds."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    threads, kilobytes = (int(re.search(rf"{name}:\s+(\d+)", status)[1]) for name in ("Threads", "VmRSS"))
+    descriptors = len(os.listdir(f"/proc/{pid}/fd"))
+    return {"threads": threads, "descriptors": descriptors, "MB": kilobytes // 1024}
+
+
+MEASURED_LOAD = """
+import pathlib, re, sys, torch, checkpoint
+def kilobytes(name):
+    return int(re.search(name + r":\\s+(\\d+)", pathlib.Path("/proc/self/status").read_text())[1])
+found = checkpoint.find(checkpoint.base_dir(), "sft")
+before = kilobytes("VmRSS")
+engine = checkpoint.read(found, getattr(torch, sys.argv[1])).engine(torch.device("cpu"))
+print((kilobytes("VmHWM") - before) * 1024 / found.model.stat().st_size)
+"""
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_loading_takes_no_more_memory_than_the_file_and_a_little(base, dtype):
+    write_pair(base / "chatsft_checkpoints" / "d4", 1, random_weights("R2", channels=1536))  # half a gigabyte
+    done = run("-c", MEASURED_LOAD, dtype, cwd=HERE)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 1.3
+
+
+POOR = """
+import resource, chat_web
+resource.setrlimit(resource.RLIMIT_NOFILE, (60, 60))
+chat_web.main()
+"""
+
+
+def test_a_server_out_of_file_descriptors_recovers(base):
+    write_pair(base / "chatsft_checkpoints" / "d4")
+    with started("-c", POOR) as (process, port, _):
+        idle = [connect(port) for _ in range(150)]
+        until(lambda: footprint(process.pid)["descriptors"] >= 60)
+        for sock in idle:
+            sock.close()
+        assert json.loads(fetch(port, "/health"))["ready"]
+        assert events(ask(port, body("Hello", max_tokens=3)))[-1] == {"done": True}
+        process.send_signal(signal.SIGTERM)
+        assert "Traceback" not in process.communicate(timeout=30)[1]
+
+
+# Honest and hostile clients together, for a while -----------------------------------------------------------
 def attack_slowly(sock, rng):
     for byte in request_bytes(body())[: rng.randrange(60)]:
         sock.sendall(bytes([byte]))
