@@ -26,7 +26,7 @@ HERE = Path(__file__).resolve().parent
 
 
 def sections(name: str) -> dict[str, dict[str, str]]:
-    """The text under each "== title" of a file, by its parts: "" is the first, others begin with "-- name"."""
+    """The text under each "== title" of a file, by its parts: "" first, the others begin with "-- name"."""
     text = (HERE / f"{name}.txt").read_text(encoding="utf-8")
     _, *pieces = re.split(r"^== (.+)\n", text, flags=re.MULTILINE)
     found = {}
