@@ -1,8 +1,9 @@
 """Counts what one step, from token to token, asks of torch: python bench/dispatches.py
 
-On the CPU the profiler counts every operation of a d12 step after a prompt of 256 tokens, those within others too.
-The kernels of a step as CUDA records it are counted on torch's meta device, which computes nothing: each operation
-that is no view and changes no dtype to what it was. torch 2.9 and newer have one kernel for a norm on CUDA.
+On the CPU the profiler counts every operation of a d12 step after a prompt of 256 tokens, those within
+others too. The kernels of a step as CUDA records it are counted on torch's meta device, which computes
+nothing: each operation that is no view, and each cast to another dtype. A norm counts as one kernel, which it
+is on CUDA from torch 2.9 on.
 """
 
 from collections import Counter
@@ -18,7 +19,6 @@ DTYPES = (torch.bfloat16, torch.float32)
 
 def cpu_operations(depth: int, dtype: torch.dtype) -> Counter:
     writer = random_checkpoint(depth, dtype).engine(torch.device("cpu"))
-    writer.drafts = False
     reply = writer.generate(list(range(256)), 10, temperature=0.8, top_k=50, seed=1)
     for _ in range(4):
         next(reply)
@@ -45,9 +45,9 @@ class Kernels(TorchDispatchMode):
 def recorded_kernels(depth: int) -> Counter:
     """Of the first of the steps that CUDA would record, without the draw."""
     model = random_checkpoint(depth, torch.bfloat16, "meta")
-    model = engine.GPT(model.config, model.weights)
-    engine.Ahead.compare = lambda self: None  # a device without numbers has none to compare
-    decoder = engine.Ahead(model, engine.KVCache(model.config, model.device, model.dtype), None)
+    model = engine.FastGPT(model.config, model.weights)
+    engine.GraphDecoder.compare = lambda self: None  # a device without numbers has none to compare
+    decoder = engine.GraphDecoder(model, engine.KVCache(model.config, model.device, model.dtype), None)
     with Kernels() as kernels:
         decoder.steps[0]()
     return kernels.counts

@@ -3,9 +3,9 @@
     git worktree add ../before COMMIT
     python bench/paired.py ../before --depth 12 --dtype both
 
-Both load the same random model. Each round times both at writing 24 tokens after a prompt of 256 (temperature 0.8,
-top-k 50) and at reading 1,024 tokens. At the end both servers start, in turns, up to their "Server ready" line.
-A ratio above 1 says that this checkout is faster.
+Both load the same random model. Each round times both at writing 24 tokens after a prompt of 256
+(temperature 0.8, top-k 50) and at reading 1,024 tokens. At the end both servers start, in turns, up to their
+"Server ready" line. A ratio above 1 says that this checkout is faster.
 """
 
 import argparse
@@ -87,7 +87,8 @@ def main() -> None:
             print(f"\nd{args.depth}, {dtype}, {args.device_type}:", end=" ")
             take_turns(checkouts, args.rounds, folder, dtype, args.device_type)
             flags = ("-g", folder, "-d", dtype, "--device-type", args.device_type)
-            spent = [[seconds_to_ready(checkout, *flags) for checkout in checkouts] for _ in range(args.starts)]
+            starts = range(args.starts)
+            spent = [[seconds_to_ready(checkout, *flags) for checkout in checkouts] for _ in starts]
             report("start to ready", "s", spent, [other / this for this, other in spent])
 
 
