@@ -1199,12 +1199,10 @@ def test_a_tokenizer_whose_pattern_leaves_out_text_is_refused(tmp_path, pattern)
 
 
 def test_compiled_models_prefix_is_dropped(base):
-    plain, prefixed = random_weights("R2"), {f"_orig_mod.{k}": v for k, v in random_weights("R2").items()}
-    write_pair(base / "chatsft_checkpoints" / "d4", 1, plain)
-    write_pair(base / "chatsft_checkpoints" / "d4", 2, prefixed)
-    one, two = (checkpoint.read(find("sft", step=step), FLOAT32) for step in (1, 2))
-    assert one.weights.keys() == two.weights.keys()
-    assert all(torch.equal(one.weights[key], two.weights[key]) for key in one.weights)
+    prefixed = {f"_orig_mod.{key}": tensor for key, tensor in random_weights("R2").items()}
+    write_pair(base / "chatsft_checkpoints" / "d4", weights=prefixed)
+    weights, want = checkpoint.read(find("sft"), FLOAT32).weights, adapted("R2")[1]
+    assert weights.keys() == want.keys() and all(torch.equal(weights[key], want[key]) for key in want)
 
 
 def test_shapes_win_over_the_meta(base):
@@ -1237,8 +1235,8 @@ def test_short_windows_are_each_eras_own(era, shortest):
     windows = [adapted(era, meta)[0].windows for meta in metas]
     assert [short for short, *_ in windows] == shortest
     assert windows[0][1] == windows[0][3] == 64
-    *_, third, last = adapted(era, change(window_pattern="S"))[0].windows
-    assert (third, last) == (shortest[0], 64)  # the last is always long
+    want = (shortest[0],) * 3 + (64,)  # the last is always long
+    assert adapted(era, change(window_pattern="S"))[0].windows == want
 
 
 WEEK = {"adam_beta1": 0.8, "eval_tokens": 41943040, "fp8": False}
@@ -2084,8 +2082,7 @@ def test_a_request_that_is_no_http_gets_json_too(port, line):
 
 def test_expect_100_is_answered_once(port):
     with connect(port) as sock:
-        data = request_bytes(body(), head="Expect: 100-continue\r\n")
-        head, _, rest = data.partition(b"\r\n\r\n")
+        head, _, rest = request_bytes(body(), head="Expect: 100-continue\r\n").partition(b"\r\n\r\n")
         sock.sendall(head + b"\r\n\r\n")
         first = read_until(sock, b"\r\n\r\n")
         sock.sendall(rest)
@@ -2379,7 +2376,10 @@ def test_the_four_files_work_from_a_scripts_folder(base, tmp_path, place, comman
 
 
 UNCHANGED = """
-import os, signal, threading, warnings, torch
+import os, signal, threading, warnings
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # torch misses numpy
+    import torch
 def state():
     handlers = [signal.getsignal(number) for number in signal.valid_signals()]
     return dict(os.environ), warnings.filters[:], torch.get_num_threads(), threading.active_count(), handlers
@@ -2395,7 +2395,7 @@ def test_importing_the_modules_changes_nothing():
     assert done.stdout == "True\n" and done.stderr == ""
 
 
-def test_the_calculator_answers_in_a_server_thread(monkeypatch):
+def test_the_calculator_answers_in_a_server_thread():
     expected = golden_json("tooluse/golden/chatsft_checkpoints__d2__000300.json")
     model = checkpoint.read(checkpoint.find(GOLDENS / "tooluse", "sft"), FLOAT32)
     app = make_app(model.engine(torch.device("cpu")))
