@@ -21,7 +21,7 @@ def located(monkeypatch, home, *argv):
     """What a start with these flags loads, for a user with this home."""
     monkeypatch.delenv("NANOCHAT_BASE_DIR", raising=False)
     monkeypatch.setenv("HOME", str(home))
-    return chat_web.pick_checkpoint(chat_web.parse_args(list(argv)), checkpoint)
+    return chat_web.pick_checkpoint(chat_web.parse_args(list(argv)))
 
 
 def test_the_demo_model_is_used_only_when_nothing_was_asked_for_and_there_is_nothing(
@@ -33,9 +33,9 @@ def test_the_demo_model_is_used_only_when_nothing_was_asked_for_and_there_is_not
     for argv in (["-i", "sft"], ["-g", "d4"], ["-s", "1"]):
         assert "no " in refusal(located, monkeypatch, tmp_path, *argv)
     monkeypatch.setenv("NANOCHAT_BASE_DIR", "")  # as if it were not set
-    assert chat_web.pick_checkpoint(chat_web.parse_args([]), checkpoint)[1]
+    assert chat_web.pick_checkpoint(chat_web.parse_args([]))[1]
     monkeypatch.setenv("NANOCHAT_BASE_DIR", str(tmp_path))
-    assert str(tmp_path) in refusal(chat_web.pick_checkpoint, chat_web.parse_args([]), checkpoint)
+    assert str(tmp_path) in refusal(chat_web.pick_checkpoint, chat_web.parse_args([]))
     write_tokenizer(tmp_path / ".cache" / "nanochat" / "tokenizer")
     write_pair(tmp_path / ".cache" / "nanochat" / "base_checkpoints" / "d4")
     assert "-i base" in refusal(located, monkeypatch, tmp_path)  # somebody's own: never silently replaced

@@ -141,7 +141,7 @@ def test_openai_failures_are_the_right_exceptions_before_and_in_mid_stream():
             complete(client)
         with pytest.raises(openai.APIError, match="the model failed"):
             list(complete(client, stream=True))
-        app.closed.set()
+        app.draining.set()
         with pytest.raises(openai.InternalServerError) as caught:
             complete(client)
         assert caught.value.status_code == 503 and "Retry-After" in caught.value.response.headers
