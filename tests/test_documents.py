@@ -1,6 +1,9 @@
 """What the documents and the page's source say."""
 
+import os
 import re
+import subprocess
+import sys
 
 from werkzeug.test import Client
 
@@ -94,3 +97,15 @@ def test_the_readme_names_every_flag_endpoint_and_limit():
         f"time for a reply to wait for its reader | {c.SEND_SECONDS} s in all",
     ):
         assert f"| {row}" in readme
+
+
+def test_what_the_readme_shows_of_python_runs():
+    (code,) = re.findall(r"```python\n(from checkpoint.*?)```", (HERE / "README.md").read_text(), re.DOTALL)
+    demo = os.environ | {"NANOCHAT_BASE_DIR": str(HERE / "demo")}
+    said = subprocess.check_output([sys.executable, "-c", code], cwd=HERE, env=demo, text=True, timeout=120)
+    assert "408" in said
+
+
+def test_the_readme_is_short():
+    assert len((HERE / "README.md").read_text().split()) <= 900
+    assert (HERE / "bench" / "page.png").stat().st_size < 150_000
