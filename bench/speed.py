@@ -6,7 +6,8 @@
 Without -d both dtypes run. All programs take turns within one run. The plain program does it nanochat's way:
 a matrix each for q, k and v, float32 matrices that are cast for every product, logits of all positions,
 torch.multinomial. In the rows with nine zeros in ten, the activations of a random model are as sparse as
-trained ones. The last line is one JSON document.
+trained ones. The time to load a random model includes making its numbers up. The last line is one JSON
+document.
 """
 
 import argparse
