@@ -36,6 +36,7 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -44,9 +45,8 @@ from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from werkzeug.exceptions import BadRequest, HTTPException, InternalServerError, LengthRequired
-from werkzeug.exceptions import MethodNotAllowed, NotFound, RequestEntityTooLarge, RequestTimeout
-from werkzeug.exceptions import ServiceUnavailable
+from werkzeug.exceptions import BadRequest, HTTPException, InternalServerError, LengthRequired, NotFound
+from werkzeug.exceptions import MethodNotAllowed, RequestEntityTooLarge, RequestTimeout, ServiceUnavailable
 from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 from werkzeug.wrappers import Request, Response
 
@@ -344,13 +344,9 @@ class ChatServer:
         self.tokenizer = tokenizer
 
     @property
-    def loaded(self) -> bool:
-        return self.tokenizer is not None
-
-    @property
     def ready(self) -> bool:
         """Whether there is anyone to answer: loaded, and not every GPU has failed since."""
-        return self.loaded and bool(self.pool.workers)
+        return bool(self.tokenizer and self.pool.workers)
 
     def __call__(self, environ, start_response):
         request = ChatRequest(environ)
@@ -384,7 +380,7 @@ class ChatServer:
     def on_chat(self, request: ChatRequest, protocol: type[Chat] = Chat) -> Response:
         """A reply, streamed or whole. What can be refused is refused before a worker is taken."""
         if not self.ready:
-            raise busy("every GPU has failed" if self.loaded else "the model is still loading")
+            raise busy("every GPU has failed" if self.tokenizer else "the model is still loading")
         self.check_waiting(None)
         chat = protocol.parse(read_json(request.environ), self.settings.sampling)
         try:
@@ -1007,6 +1003,7 @@ def parse_args(argv: list[str]) -> Settings:
 
 def import_checkpoint():
     """The module that loads models. It imports torch, for which --help does not wait."""
+    warnings.filterwarnings("ignore", "Failed to initialize NumPy")  # torch's own; nothing here uses it
     if __package__:
         from . import checkpoint
     else:
@@ -1099,7 +1096,7 @@ def main(argv: list[str] | None = None) -> None:
     stop = threading.Event()
 
     def on_signal(number, frame) -> None:
-        if stop.is_set() or not app.loaded:
+        if stop.is_set() or not app.tokenizer:
             os._exit(1 if stop.is_set() else 0)
         stop.set()
 

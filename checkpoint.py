@@ -13,7 +13,6 @@ import json
 import os
 import pickle
 import re
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +54,6 @@ def best_device() -> str:
 def prepare_torch() -> None:
     """Settings of the process for speed. They have to be made before torch has allocated anything."""
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # Linux: huge pages, from which a CPU reads 8 % more
-    warnings.filterwarnings("ignore", "Failed to initialize NumPy")  # torch's; nothing here uses it
     # cuDNN's attention plans anew for every length and in every thread. Each request brings its own of both.
     torch.backends.cuda.enable_cudnn_sdp(False)
 
