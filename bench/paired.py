@@ -9,6 +9,7 @@ Both load the same random model. Each round times both at writing 24 tokens afte
 """
 
 import argparse
+import signal
 import statistics
 import subprocess
 import sys
@@ -81,6 +82,7 @@ def main() -> None:
     parser.add_argument("--starts", type=int, default=3, help="of each server")
     args = parser.parse_args()
     checkouts = [ROOT, args.other.resolve()]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # the servers and the files go too
     with tempfile.TemporaryDirectory() as folder:
         write_checkpoint(Path(folder), args.depth)
         for dtype in ("float32", "bfloat16") if args.dtype == "both" else (args.dtype,):
