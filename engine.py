@@ -222,6 +222,7 @@ class KVCache:
         self.dtype = dtype
         self.keys = torch.empty(shape, device=device, dtype=dtype)
         self.values = torch.empty(shape, device=device, dtype=dtype)
+        self.layers = list(zip(self.keys.unbind(), self.values.unbind()))
         self.rewind(0)
 
     def rewind(self, length: int, last_token: int = 0) -> None:
@@ -239,12 +240,12 @@ class KVCache:
 
     def append(self, layer: int, k: Tensor, v: Tensor, oldest: int) -> tuple[Tensor, Tensor]:
         """Stores k and v, each (1, K, T, D), and returns all from `oldest` on, each (1, K, S, D)."""
-        T, end = k.size(2), self.length + k.size(2)
+        start, end = self.length, self.length + k.size(2)
         assert end <= self.keys.size(3), f"{end} tokens in a cache of {self.keys.size(3)}"
-        keys, values = self.keys[layer], self.values[layer]
-        keys.narrow(2, self.length, T).copy_(k)
-        values.narrow(2, self.length, T).copy_(v)
-        return keys.narrow(2, oldest, end - oldest), values.narrow(2, oldest, end - oldest)
+        keys, values = self.layers[layer]
+        keys[:, :, start:end] = k
+        values[:, :, start:end] = v
+        return keys[:, :, oldest:end], values[:, :, oldest:end]
 
     def advance(self, ids: Tensor) -> None:
         """Counts ids (1, T), once every layer has stored them."""
@@ -498,7 +499,8 @@ def native_bfloat16() -> bool:
 class FastGPT(GPT):
     """The same function as engines run it: q, k and v are one matrix, and on x86-64 CPUs matrices are tiled.
 
-    It takes the dict of weights over and changes it, so that no layer is held twice.
+    It takes the dict of weights over and changes it, so that no layer is held twice. A prompt goes through
+    GPT's formulas; the one token of a decode step through `step`.
     """
 
     def __init__(self, config: Config, weights: dict[str, Tensor]):
@@ -517,6 +519,79 @@ class FastGPT(GPT):
                 weights[f"{layer}{name}.weight"] = tile_rows(weights.pop(f"{layer}{name}.weight"))
         if tiles:
             weights["lm_head.weight"] = tile_rows(weights.pop("lm_head.weight"))
+        # A CPU adds and norms float32 faster than bfloat16, and attends over float32 keys.
+        self.step_dtype = torch.float32 if self.on_cpu else self.dtype
+        self.identity = torch.eye(config.head_dim, device=self.device, dtype=self.step_dtype)
+        self.epsilon = torch.full((), EPSILON, device=self.device)
+        self.initial = weights["x0_lambdas"].to(self.device, self.step_dtype)[:, None]
+        self.scales = {name: weight.tolist() for name, weight in weights.items() if "lambda" in name}
+        self.gates = {name: weight.to(self.step_dtype) for name, weight in weights.items() if "_gate" in name}
+
+    def hidden(self, ids: Tensor, cache: "KVCache | None" = None, last: int = 0) -> Tensor:
+        if cache is None or ids.numel() > 1:
+            return super().hidden(ids, cache, last)
+        x = self.step(ids.view(1), cache).view(1, 1, -1)
+        cache.advance(ids)
+        return x
+
+    def step(self, token: Tensor, cache: "KVCache | StepCache") -> Tensor:
+        """What `hidden` computes of one token (1,) behind a cache, in fewer operations: (1, C)."""
+        w, c, scales = self.weights, self.config, self.scales
+        position = cache.positions(1)
+        cos, sin = self.cos[position][0], self.sin[position][0]
+        rotation = rotate(self.identity, cos, sin).to(self.step_dtype)  # (D, D): to turn x is x times this
+        spans = {window: cache.keys_and_mask(1, 1, window) for window in set(c.windows)}
+        x = self.norm(self.row("transformer.wte", token))  # (1, C)
+        if "smear_gate.weight" in w:
+            gate = torch.sigmoid(F.linear(x[:, :24], self.gates["smear_gate.weight"])) * (position > 0)
+            before = self.norm(self.row("transformer.wte", cache.last_token.view(1)))
+            x = torch.addcmul(x, gate, before, value=scales["smear_lambda"][0])
+        if "bigram_lambdas" in w:
+            rows = self.bigram_rows(token, cache.last_token.view(1), position)
+            bigram = self.row("bigram_embed.embed", rows)
+        initial = (self.initial * x).split(1)  # for all layers at once
+        for i, window in enumerate(c.windows):
+            layer = f"transformer.h.{i}."
+            x = torch.add(initial[i], x, alpha=scales["resid_lambdas"][i])
+            if "bigram_lambdas" in w:
+                x = torch.add(x, bigram, alpha=scales["bigram_lambdas"][i])
+            y = self.step_attention(i, self.norm(x), token, rotation, spans[window], cache)
+            x = self.add_linear(x, y, layer + "attn.c_proj")
+            wide = self.linear(self.norm(x), layer + "mlp.c_fc").relu_()
+            x = self.add_linear(x, wide * wide, layer + "mlp.c_proj", sparse=True)
+            if i == c.n_layer // 2:
+                middle = x
+        if "backout_lambda" in w:
+            x = torch.sub(x, middle, alpha=scales["backout_lambda"][0])
+        return self.norm(x)
+
+    def step_attention(self, i: int, a: Tensor, token: Tensor, rotation: Tensor, span, cache) -> Tensor:
+        """Layer i's attention of one token over its normalised input a (1, C) -> (1, C), before c_proj."""
+        w, c = self.weights, self.config
+        H, K, D = c.n_head, c.n_kv_head, c.head_dim
+        heads = self.linear(a, f"transformer.h.{i}.attn.c_qkv").view(-1, D).to(self.step_dtype)
+        qk, v = heads.split_with_sizes((H + K, K))
+        if f"value_embeds.{i}.weight" in w:
+            v = self.add_value(i, a, v, self.row(f"value_embeds.{i}", token).view(K, D))
+        q, k = self.norm(torch.mm(qk, rotation)).split_with_sizes((H, K))
+        oldest, mask = span
+        k, v = cache.append(i, k.view(1, K, 1, D), v.view(1, K, 1, D), oldest)  # (1, K, S, D)
+        q = q.view(1, K, H // K, D)  # to attention the heads of a group are queries of one head
+        if self.on_cpu and not mask:
+            return attend_one(q, k, v, c.attention_scale)
+        return self.attend(q, k, v, mask).view(1, -1)
+
+    def add_value(self, i: int, a: Tensor, v: Tensor, embedded: Tensor) -> Tensor:
+        """v (K, D) and layer i's share of its value embedding (K, D)."""
+        gate = self.gates.get(f"transformer.h.{i}.attn.ve_gate.weight")
+        if gate is None:
+            return torch.add(v, embedded, alpha=self.scales["v0_lambdas"][i])
+        share = torch.sigmoid(F.linear(a[:, : gate.size(1)], gate)).view(-1, 1)
+        return torch.addcmul(v, share, embedded, value=self.config.gate_factor)
+
+    def row(self, table: str, index: Tensor) -> Tensor:
+        """A table's row (1, C) at an index (1,)."""
+        return self.weights[table + ".weight"].index_select(0, index).to(self.step_dtype)
 
     def qkv(self, a: Tensor, layer: str) -> Tensor:
         return self.linear(a, layer + "c_qkv")
@@ -524,15 +599,23 @@ class FastGPT(GPT):
     def linear(self, x: Tensor, name: str, sparse: bool = False) -> Tensor:
         weight = self.weights[name + ".weight"]
         if weight.dim() == 2:
-            return F.linear(x, weight)
+            return F.linear(x.to(weight.dtype), weight)
         return tiled_linear(x, weight, sparse, self.prefill_dtype)
 
+    def add_linear(self, x: Tensor, y: Tensor, name: str, sparse: bool = False) -> Tensor:
+        """x + linear(y), which is one kernel on GPUs."""
+        if self.on_cpu:
+            return x + self.linear(y, name, sparse)
+        return torch.addmm(x, y, self.weights[name + ".weight"].t())
+
     def norm(self, x: Tensor) -> Tensor:
-        return cpu_norm(x) if self.on_cpu else super().norm(x)
+        if not self.on_cpu:
+            return super().norm(x)
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+        factor = torch.addcmul(self.epsilon, length, length, value=1 / x.size(-1)).rsqrt()
+        return x * factor if x.dtype == torch.float32 else (x * factor).to(x.dtype)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: dict) -> Tensor:
-        if self.on_cpu and q.shape[::2] == (1, 1) and not mask:
-            return attend_one(q * self.config.attention_scale, k, v)
         if self.device.type == "mps":
             return attend_on_mps(q * self.config.attention_scale, k, v, **mask)
         return super().attend(q, k, v, mask)
@@ -574,54 +657,46 @@ def matvec(x: Tensor, tiles: Tensor, sparse: bool) -> Tensor:
     """One row x (C,) times tiles (tiles, C, width): (tiles, width).
 
     That is a weighted sum of a table's rows, a bag of embeddings to torch. Its kernel for that fetches ahead
-    and reads about as fast as the memory; those for products do not. With `sparse`, rows times zero are not
-    read.
+    and reads about as fast as the memory; those for products do not. With `sparse`, x has no negative
+    numbers, and rows times zero are not read.
     """
     count, C, width = tiles.shape
     rows, starts = places(count, 1, C, C)
-    if sparse and tiles.nbytes >= MIN_SPARSE_BYTES and (used := int(x.count_nonzero())) < MAX_USED_SHARE * C:
+    if sparse and tiles.nbytes >= MIN_SPARSE_BYTES and (used := int(x.sign().sum())) < MAX_USED_SHARE * C:
         nonzero = x.nonzero().view(-1)
-        x, rows, starts = x.index_select(0, nonzero), rows.index_select(1, nonzero), starts // C * used
-    return weighted_sums(tiles.view(-1, width), rows.view(-1), starts, x.expand(count, -1).reshape(-1))
+        rows, starts = rows.view(count, C).index_select(1, nonzero).view(-1), starts // C * used
+        x = x.index_select(0, nonzero)
+    return weighted_sums(tiles.view(-1, width), rows, starts, torch.cat([x.to(tiles.dtype)] * count))
 
 
 def weighted_sums(table: Tensor, rows: Tensor, starts: Tensor, amounts: Tensor) -> Tensor:
     """Sums over rows of a table (..., width), each times its amount -> (sums, width)."""
-    return torch.embedding_bag(table, rows, starts, mode=0, per_sample_weights=amounts)[0]
+    how = {"mode": 0, "per_sample_weights": amounts, "include_last_offset": True}
+    return torch.embedding_bag(table, rows, starts, **how)[0]
 
 
-@lru_cache(32)
+@lru_cache(64)
 def places(sums: int, share: int, stride: int, length: int) -> tuple[Tensor, Tensor]:
-    """The rows of sums over `length` rows of a table, (sums, length), and where each sum begins, (sums,).
+    """The rows of sums over `length` rows of a table each, and where in them each sum begins, and the end.
 
     `share` sums have the same rows, and those of the next begin `stride` further.
     """
     first = torch.arange(sums, dtype=torch.int32) // share * stride
-    starts = torch.arange(sums, dtype=torch.int32) * length
-    return first[:, None] + torch.arange(length, dtype=torch.int32), starts
+    rows = first[:, None] + torch.arange(length, dtype=torch.int32)
+    return rows.view(-1), torch.arange(sums + 1, dtype=torch.int32) * length
 
 
-def attend_one(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attention of one scaled query (1, H, 1, D) over a cache's keys and values (1, K, S, D): (1, H, 1, D).
+def attend_one(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    """Attention of one position's queries (1, K, H / K, D) over keys and values (1, K, S, D): (1, H D).
 
     A CPU reads many values sooner as weighted sums than by torch's own attention.
     """
-    (_, H, _, D), K, S = q.shape, k.size(1), k.size(2)
-    amounts = torch.bmm(k[0], q.view(K, -1, D).transpose(1, 2)).transpose(1, 2).softmax(-1)  # (K, H / K, S)
+    (_, K, G, D), S = q.shape, k.size(2)
+    scores = torch.baddbmm(q.new_empty(()), k[0], q[0].transpose(1, 2), beta=0, alpha=scale)  # (K, S, H / K)
+    amounts = scores.transpose(1, 2).softmax(-1).reshape(-1)
     stride = v.stride(1) // D  # rows of the table from one head's values to the next
     table = v.as_strided(((K - 1) * stride + S, D), (D, 1))
-    rows, starts = places(H, H // K, stride, S)
-    return weighted_sums(table, rows.view(-1), starts, amounts.reshape(-1)).view(q.shape)
-
-
-def cpu_norm(x: Tensor) -> Tensor:
-    """RMSNorm, up to ten times as fast as torch's own on a CPU. Of a single row it is not differentiable."""
-    C = x.size(-1)
-    if x.numel() == C:
-        return x * (float(torch.linalg.vector_norm(x, dtype=torch.float32)) ** 2 / C + EPSILON) ** -0.5
-    wide = x.float()
-    mean = torch.linalg.vecdot(wide, wide).unsqueeze(-1) / C
-    return (wide * (mean + EPSILON).rsqrt()).to(x.dtype)
+    return weighted_sums(table, *places(K * G, G, stride, S), amounts).view(1, -1)
 
 
 def attend_on_mps(q: Tensor, k: Tensor, v: Tensor, attn_mask=None, is_causal=False) -> Tensor:
@@ -665,7 +740,7 @@ class StepCache:
         return oldest, {"attn_mask": mask.to(self.dtype)}
 
     def append(self, layer: int, k: Tensor, v: Tensor, oldest: int) -> tuple[Tensor, Tensor]:
-        keys, values = self.cache.keys[layer], self.cache.values[layer]
+        keys, values = self.cache.layers[layer]
         keys.index_copy_(2, self.position, k)
         values.index_copy_(2, self.position, v)
         return keys[:, :, oldest : self.end], values[:, :, oldest : self.end]
