@@ -457,8 +457,11 @@ class ChatServer:
 
     def examine(self, worker: Worker) -> None:
         """After a failure: a worker whose engine still computes goes on, another one leaves the pool."""
+        mode = worker.engine.mode
         try:
             worker.engine.restart()
+            if worker.engine.mode != mode:
+                log.warning("%s goes on: %s", worker.device, worker.engine.mode)
         except Exception:
             self.pool.retire(worker)
             log.exception("%s is lost; %d workers are left", worker.device, len(self.pool.workers))
@@ -1023,7 +1026,7 @@ def load(settings: Settings, app: ChatServer) -> None:
         model = checkpoint.read(found, checkpoint.DTYPES[settings.dtype])
     except checkpoint.CheckpointError as error:
         raise SystemExit(str(error)) from None
-    for note in model.notes:
+    for note in [*model.notes, *checkpoint.notes_on_torch(len(devices))]:
         print(f"Note: {note}", flush=True)
 
     def replica(device):
@@ -1031,7 +1034,8 @@ def load(settings: Settings, app: ChatServer) -> None:
             engine = model.engine(device)
             next(engine.generate([model.tokenizer.special["<|bos|>"]], 1))  # what cannot run says so now
         except RuntimeError as error:  # torch.OutOfMemoryError on CUDA; elsewhere it has no name of its own
-            if not re.search("out of memory|allocate memory", str(error)):
+            full = "out of memory|allocate memory|CUBLAS_STATUS_(ALLOC_FAILED|NOT_INITIALIZED)"
+            if not re.search(full, str(error)):
                 raise
             raise SystemExit(f"{device} has too little free memory for {found.model}") from None
         return engine
@@ -1045,10 +1049,18 @@ def load(settings: Settings, app: ChatServer) -> None:
     memory = f"{weights:.1f} MB of weights and {cache:.1f} MB of cache each, context {engine.context} tokens"
     where, spent = ", ".join(map(str, devices)), time.monotonic() - started
     print(f"Loaded {model.name}: nanochat of {model.era.name}, {parameters} on {where}; {memory}, "
-          f"decoding: {engine.mode}, {spent:.1f} s", flush=True)  # fmt: skip
+          f"decoding: {decoding(app.pool.workers)}, {spent:.1f} s", flush=True)  # fmt: skip
     gc.collect()
     gc.freeze()  # torch's objects stay; walking over them made a large JSON body take ten times as long
     app.open(model.name, model.tokenizer, demo)
+
+
+def decoding(workers: list[Worker]) -> str:
+    """How the workers decode; which GPU how, where they differ."""
+    modes = {worker.device: worker.engine.mode + worker.engine.model.hint for worker in workers}
+    if len({*modes.values()}) == 1:
+        return next(iter(modes.values()))
+    return ", ".join(f"{mode} on {device}" for device, mode in modes.items())
 
 
 def pick_checkpoint(settings: Settings) -> tuple:

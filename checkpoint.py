@@ -58,6 +58,14 @@ def prepare_torch() -> None:
     torch.backends.cuda.enable_cudnn_sdp(False)
 
 
+def notes_on_torch(gpus: int) -> list[str]:
+    """What this torch is known to do badly on so many GPUs."""
+    release = tuple(map(int, re.findall(r"\d+", torch.__version__)[:2]))
+    if gpus > 1 and release < (2, 10):
+        return [f"torch {torch.__version__} can crash in cuBLAS when several GPUs compute: 2.10 is safer"]
+    return []
+
+
 # ---- Finding -----------------------------------------------------------------------------------------------
 
 SOURCES = {
@@ -432,7 +440,10 @@ class Checkpoint:
             self.cpu_model = self.cpu_model or FastGPT(self.config, self.weights)
             return Engine(self.cpu_model, self.tokenizer)
         assert not self.cpu_model, "the CPU's engine has changed the weights: make those of GPUs first"
-        weights = {key: tensor.to(device) for key, tensor in self.weights.items()}
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # of this thread, as in Engine.reply
+        moved = {id(tensor): tensor.to(device) for tensor in self.weights.values()}  # a shared table moves once
+        weights = {key: moved[id(tensor)] for key, tensor in self.weights.items()}
         return Engine(FastGPT(self.config, weights), self.tokenizer)
 
 

@@ -16,6 +16,7 @@ import ast
 import contextlib
 import math
 import operator
+import os
 import platform
 import random
 import re
@@ -99,7 +100,7 @@ class GPT:
         embedding = weights["transformer.wte.weight"]
         self.device, self.dtype = embedding.device, embedding.dtype
         self.cos, self.sin = rotary_tables(config, self.device, self.dtype)
-        self.mode = "eager"  # how it computes, for the start-up line
+        self.mode, self.hint = "eager", ""  # how it computes, and what would be faster, for the start-up line
 
     def __call__(self, ids: Tensor, cache: "KVCache | None" = None, last: int = 0) -> Tensor:
         """ids (B, T) int64 -> float32 logits (B, T, V), or (B, last, V). A cache holds what comes before."""
@@ -165,7 +166,12 @@ class GPT:
 
     def mlp(self, i: int, a: Tensor) -> Tensor:
         layer = f"transformer.h.{i}.mlp."
-        return self.linear(self.linear(a, layer + "c_fc").relu_().square(), layer + "c_proj", sparse=True)
+        return self.linear(self.activation(self.linear(a, layer + "c_fc")), layer + "c_proj", sparse=True)
+
+    def activation(self, x: Tensor) -> Tensor:
+        """ReLU squared; x is overwritten."""
+        x = x.relu_()
+        return x * x
 
     def linear(self, x: Tensor, name: str, sparse: bool = False) -> Tensor:
         """x (..., C) times the matrix of that name (N, C) -> (..., N). `sparse`: x has many zeros."""
@@ -185,6 +191,9 @@ class GPT:
     def bigram_rows(self, ids: Tensor, before: Tensor, positions: Tensor) -> Tensor:
         """Each token's row of the bigram table (B, T), by nanochat's hash. The first token's is the last."""
         last = self.weights["bigram_embed.embed.weight"].size(0) - 1
+        if ids.device.type == "mps":  # beyond 2**31 its whole numbers are not exact
+            exact = ((36313 * ids.cpu()) ^ (27191 * before.cpu())) % last
+            return torch.where(positions > 0, exact.to(ids.device), last)
         return torch.where(positions > 0, ((36313 * ids) ^ (27191 * before)) % last, last)
 
     def logits(self, x: Tensor) -> Tensor:
@@ -199,7 +208,8 @@ class GPT:
 def causal_mask(queries: Tensor, oldest: int, end: int, window: int | None) -> Tensor:
     """Which keys from `oldest` to `end` the queries at these positions (T,) see: (T, end - oldest) bool."""
     distance = queries[:, None] - torch.arange(oldest, end, device=queries.device)
-    return (distance >= 0) & (distance <= (end if window is None else window))
+    seen = distance >= 0
+    return seen if window is None or window >= end else seen & (distance <= window)
 
 
 def keys_and_mask(n: int, S: int, window: int | None, device: torch.device) -> tuple[int, dict]:
@@ -281,7 +291,14 @@ def draw(logits: Tensor, temperature, rng: torch.Generator, top_p=None) -> Tenso
     if top_p is not None:
         likelier = probabilities.cumsum(0) - probabilities  # the share of the tokens before each
         probabilities[1:].masked_fill_(likelier[1:] >= top_p, 0)
-    return (probabilities / torch.empty_like(probabilities).exponential_(1, generator=rng)).argmax()
+    return (probabilities / exponential_noise(probabilities, rng)).argmax()
+
+
+def exponential_noise(like: Tensor, rng: torch.Generator) -> Tensor:
+    noise = torch.empty_like(like).exponential_(1, generator=rng)
+    if like.device.type == "mps":  # there torch up to 2.13 yields -0.0 at times, by which nobody may divide
+        noise.clamp_(min=2**-25)  # a tinier floor would let junk win
+    return noise
 
 
 # ---- The calculator ----------------------------------------------------------------------------------------
@@ -384,14 +401,15 @@ class Engine:
         self.reused = 0  # how many of the newest prompt's tokens were there already
         self.reply_id = 0  # of the newest reply that has begun
         self.graphs, self.mode = None, model.mode
-        if graphs or graphs is None and model.device.type == "cuda":
+        eager = os.environ.get("CHAT_WEB_EAGER", "0") not in ("", "0")
+        if graphs or graphs is None and model.device.type == "cuda" and not eager:
             try:
                 self.graphs = GraphDecoder(model, self.cache, self.rng)
                 self.mode = f"{len(self.graphs.steps)} CUDA graphs"
             except torch.OutOfMemoryError:
                 raise
             except (RuntimeError, AttributeError) as error:  # of a torch, driver or model that cannot record
-                self.mode = "eager, since CUDA graphs failed: " + str(error).partition("\n")[0]
+                self.go_eager(error)
 
     def chat(self, messages, max_tokens=512, temperature=0.8, top_k=50, top_p=1.0, seed=None):
         """Yields the text of a reply piece by piece.
@@ -428,6 +446,8 @@ class Engine:
         return self.reply(prompt, min(max_tokens, room), settings, seed, check)
 
     def reply(self, prompt: list[int], budget: int, settings: dict, seed: int | None, check) -> Iterator[int]:
+        if self.model.device.type == "cuda":  # or a fault of device 0, which is every thread's, would be ours
+            torch.cuda.set_device(self.model.device)
         self.reply_id += 1
         reply_id, calculator = self.reply_id, Calculator(self.tokenizer)
         self.reused = self.shared_prefix(prompt) if seed is None else 0
@@ -479,11 +499,30 @@ class Engine:
         return logits[0, -1]
 
     def restart(self) -> None:
-        """After a failure: returns what memory it can and forgets everything. Raises if it cannot compute."""
+        """After a failure: forgets everything and goes on, without graphs if need be. Raises if it cannot."""
+        try:
+            self.prove()
+        except RuntimeError as error:
+            if not self.graphs:
+                raise
+            self.go_eager(error)
+            self.prove()
+
+    def prove(self) -> None:
+        """Raises if two tokens cannot be drawn, or what the device was asked for before has failed."""
+        self.cached.clear()
+        list(self.generate([0], 2))
+        if self.model.device.type == "cuda":
+            torch.cuda.synchronize(self.model.device)
+
+    def go_eager(self, error: Exception) -> None:
+        """Drops all graphs, as torch 2.12 to 2.14 free with one of them memory that the others share."""
+        while error.__context__:
+            error = error.__context__  # the first of a chain says what was wrong
+        self.graphs, self.mode = None, "eager, since CUDA graphs failed: " + str(error).partition("\n")[0]
         if self.model.device.type == "cuda":
             with contextlib.suppress(RuntimeError):  # it may refuse after a failed recording
                 torch.cuda.empty_cache()
-        next(self.generate([0], 1))  # of a prompt of one token nothing is reused
 
 
 # ---- From here on it is about speed, and a first reader may stop. CPU kernels, and what MPS needs ----------
@@ -494,6 +533,11 @@ def native_bfloat16() -> bool:
     flags = getattr(torch.cpu, "get_capabilities", dict)()  # older torch knows one flag, or none
     one_flag = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()
     return one_flag or bool(flags.get("amx_bf16") or flags.get("bf16"))  # the latter on Arm
+
+
+def emulates_bfloat16(device: torch.device) -> bool:
+    """Whether a GPU has no instructions for it, as before compute capability 8.0 (T4, V100)."""
+    return torch.cuda.get_device_capability(device) < (8, 0)
 
 
 class FastGPT(GPT):
@@ -510,7 +554,10 @@ class FastGPT(GPT):
         slow = self.on_cpu and self.dtype == torch.bfloat16 and not native_bfloat16()
         self.prefill_dtype = torch.float32 if slow else self.dtype
         self.mode = "tiled matrices" if tiles else "plain matrices" if self.on_cpu else "eager"
-        self.mode += "; -d float32 is faster here" if slow and not tiles else ""
+        if slow and not tiles:
+            self.hint = "; -d float32 is faster here"
+        if self.device.type == "cuda" and self.dtype == torch.bfloat16 and emulates_bfloat16(self.device):
+            self.hint = "; this GPU emulates bfloat16, and -d float32 may be faster"
         for i in range(config.n_layer):
             layer = f"transformer.h.{i}."
             qkv = layer + "attn.c_qkv.weight"
@@ -557,8 +604,8 @@ class FastGPT(GPT):
                 x = torch.add(x, bigram, alpha=scales["bigram_lambdas"][i])
             y = self.step_attention(i, self.norm(x), token, rotation, spans[window], cache)
             x = self.add_linear(x, y, layer + "attn.c_proj")
-            wide = self.linear(self.norm(x), layer + "mlp.c_fc").relu_()
-            x = self.add_linear(x, wide * wide, layer + "mlp.c_proj", sparse=True)
+            wide = self.activation(self.linear(self.norm(x), layer + "mlp.c_fc"))
+            x = self.add_linear(x, wide, layer + "mlp.c_proj", sparse=True)
             if i == c.n_layer // 2:
                 middle = x
         if "backout_lambda" in w:
@@ -769,7 +816,7 @@ class GraphDecoder:
         self.arrived = [torch.cuda.Event(), torch.cuda.Event()] if self.on_cuda else []
         if self.on_cuda:  # graphs run in turn, and share one memory only if they are recorded on one stream
             self.memory, self.stream = torch.cuda.graph_pool_handle(), torch.cuda.Stream(model.device)
-        cache.keys.zero_()  # also what a mask hides has to be a number
+        cache.keys.zero_()
         cache.values.zero_()
         number = partial(torch.zeros, device=model.device)
         self.ids, self.last_token = (number((1, 1), dtype=torch.int64) for _ in range(2))
@@ -797,9 +844,24 @@ class GraphDecoder:
                 work()  # libraries allocate what they need at their first call, which a recording must not
             current.wait_stream(self.stream)
             graph.register_generator_state(self.rng)
-            with torch.cuda.graph(graph, self.memory, self.stream, capture_error_mode="thread_local"):
-                work()
+            with torch.cuda.stream(self.stream):  # torch.cuda.graph would not leave the stream if its end fails
+                graph.capture_begin(self.memory, capture_error_mode="thread_local")
+                try:
+                    work()
+                finally:
+                    self.end_capture(graph)
         return graph.replay
+
+    def end_capture(self, graph) -> None:
+        """Ends a recording. One that failed must not leave the allocator recording, for the whole process."""
+        try:
+            graph.capture_end()
+        except RuntimeError:
+            end = getattr(torch._C, "_cuda_endAllocateToPool", None)
+            if end:
+                with contextlib.suppress(RuntimeError):
+                    end(self.model.device.index, self.memory)
+            raise
 
     def step(self, end: int) -> None:
         """Reads the token in `ids` into the cache, and leaves the logits of the next."""
@@ -821,13 +883,19 @@ class GraphDecoder:
         self.ids.copy_(token)
 
     def compare(self) -> None:
-        """RuntimeError if the recorded step computes something else than the model does."""
-        expected = self.model(self.ids.zero_(), self.cache)[0, -1]
-        self.cache.rewind(0)
-        self.position.zero_()
-        self.steps[0]()
-        if not (self.logits - expected).abs().max() <= 0.5:  # far more than rounding, far less than a fault
-            raise RuntimeError("a recorded step computes something else than the model")
+        """RuntimeError if recorded steps compute something else than the model does, behind a prefix and last."""
+        for place in {min(5, self.context - 1), self.context - 1}:
+            ids = torch.arange(place + 1, device=self.model.device)[None] % self.logits.numel()
+            for start in range(0, place, CHUNK):
+                self.model(ids[:, start : min(start + CHUNK, place)], self.cache, last=1)
+            self.ids.copy_(ids[:, -1:])
+            self.last_token.copy_(ids[:, place - 1 : place])
+            self.position.fill_(place)
+            self.steps[place // self.stride]()
+            expected = self.model(ids[:, -1:], self.cache)[0, -1]
+            self.cache.rewind(0)
+            if not (self.logits - expected).abs().max() <= 0.5:  # far more than rounding, less than a fault
+                raise RuntimeError("a recorded step computes something else than the model")
 
     def begin(self, temperature: float, top_k: int, top_p: float) -> None:
         """A new reply. A step that is still under way was the last one's and counts for nothing."""
@@ -849,6 +917,8 @@ class GraphDecoder:
         self.logits.copy_(logits)
         self.last_token.fill_(last_token)
         self.length = self.cache.length
+        for numbers in (self.cache.keys, self.cache.values):
+            numbers[..., self.length :, :] = 0  # a mask hides no NaN of an earlier reply
         self.position.fill_(self.length)
         self.draws[self.kind]()
         self.send()

@@ -74,7 +74,7 @@ class ScriptedEngine:
 
     def __init__(self, *say, context=4096, lost=False):
         self.say, self.context, self.asked, self.reused = say, context, [], 0
-        self.lost = lost  # as if its GPU were gone
+        self.lost, self.mode = lost, "scripted"  # lost: as if its GPU were gone
         self.going = threading.Event()  # set by its first token
         self.said = 0
 
@@ -489,7 +489,7 @@ def test_how_a_cpu_multiplies_follows_from_what_it_is(machine, dtype, native, mo
     tiles = machine in ("x86_64", "AMD64")
     emulated = dtype == torch.bfloat16 and not native
     hint = "; -d float32 is faster here" if emulated and not tiles else ""
-    assert writer.mode == ("tiled matrices" if tiles else "plain matrices") + hint
+    assert writer.mode == ("tiled matrices" if tiles else "plain matrices") and writer.model.hint == hint
     assert writer.model.prefill_dtype == (FLOAT32 if emulated else dtype)
 
 
@@ -540,7 +540,7 @@ def test_a_prompt_costs_the_last_layer_one_position():
     """Its keys and values are of all positions, and the rest of it only where a token follows."""
     seen = collections.defaultdict(list)
 
-    class Watched(engine.FastGPT):
+    class Watched(engine.GPT):
         def mlp(self, i, a):
             seen[i].append(a.shape[1])
             return super().mlp(i, a)

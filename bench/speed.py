@@ -64,12 +64,7 @@ def with_sparse_activations(model: engine.GPT) -> engine.GPT:
     """The same random model, where one activation in ten is not zero, and not every second one."""
     sparse, threshold = copy.copy(model), 1.28 * 0.02 * model.config.n_embd**0.5
 
-    def mlp(i, a):
-        layer = f"transformer.h.{i}.mlp."
-        wide = (model.linear(a, layer + "c_fc") - threshold).relu_().square()
-        return model.linear(wide, layer + "c_proj", sparse=True)
-
-    sparse.mlp = mlp
+    sparse.activation = lambda x: (x - threshold).relu_().square()
     return sparse
 
 
