@@ -442,7 +442,7 @@ class Checkpoint:
         assert not self.cpu_model, "the CPU's engine has changed the weights: make those of GPUs first"
         if device.type == "cuda":
             torch.cuda.set_device(device)  # of this thread, as in Engine.reply
-        moved = {id(tensor): tensor.to(device) for tensor in self.weights.values()}  # a shared table moves once
+        moved = {id(tensor): tensor.to(device) for tensor in self.weights.values()}  # shared tables once
         weights = {key: moved[id(tensor)] for key, tensor in self.weights.items()}
         return Engine(FastGPT(self.config, weights), self.tokenizer)
 

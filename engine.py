@@ -577,9 +577,9 @@ class FastGPT(GPT):
     def hidden(self, ids: Tensor, cache: "KVCache | None" = None, last: int = 0) -> Tensor:
         if cache is None or ids.numel() > 1:
             return super().hidden(ids, cache, last)
-        x = self.step(ids.view(1), cache).view(1, 1, -1)
+        x = self.step(ids.view(1), cache)
         cache.advance(ids)
-        return x
+        return x[None]
 
     def step(self, token: Tensor, cache: "KVCache | StepCache") -> Tensor:
         """What `hidden` computes of one token (1,) behind a cache, in fewer operations: (1, C)."""
@@ -594,8 +594,8 @@ class FastGPT(GPT):
             before = self.norm(self.row("transformer.wte", cache.last_token.view(1)))
             x = torch.addcmul(x, gate, before, value=scales["smear_lambda"][0])
         if "bigram_lambdas" in w:
-            rows = self.bigram_rows(token, cache.last_token.view(1), position)
-            bigram = self.row("bigram_embed.embed", rows)
+            index = self.bigram_rows(token, cache.last_token.view(1), position)
+            bigram = self.row("bigram_embed.embed", index)
         initial = (self.initial * x).split(1)  # for all layers at once
         for i, window in enumerate(c.windows):
             layer = f"transformer.h.{i}."
@@ -629,7 +629,7 @@ class FastGPT(GPT):
         return self.attend(q, k, v, mask).view(1, -1)
 
     def add_value(self, i: int, a: Tensor, v: Tensor, embedded: Tensor) -> Tensor:
-        """v (K, D) and layer i's share of its value embedding (K, D)."""
+        """v (K, D) + layer i's share of its value embedding (K, D)."""
         gate = self.gates.get(f"transformer.h.{i}.attn.ve_gate.weight")
         if gate is None:
             return torch.add(v, embedded, alpha=self.scales["v0_lambdas"][i])
@@ -844,7 +844,7 @@ class GraphDecoder:
                 work()  # libraries allocate what they need at their first call, which a recording must not
             current.wait_stream(self.stream)
             graph.register_generator_state(self.rng)
-            with torch.cuda.stream(self.stream):  # torch.cuda.graph would not leave the stream if its end fails
+            with torch.cuda.stream(self.stream):  # torch.cuda.graph does not leave it if its end fails
                 graph.capture_begin(self.memory, capture_error_mode="thread_local")
                 try:
                     work()
@@ -853,14 +853,12 @@ class GraphDecoder:
         return graph.replay
 
     def end_capture(self, graph) -> None:
-        """Ends a recording. One that failed must not leave the allocator recording, for the whole process."""
+        """Ends a recording. Where that fails, the allocator would record on, for the whole process."""
         try:
             graph.capture_end()
         except RuntimeError:
-            end = getattr(torch._C, "_cuda_endAllocateToPool", None)
-            if end:
-                with contextlib.suppress(RuntimeError):
-                    end(self.model.device.index, self.memory)
+            with contextlib.suppress(RuntimeError, AttributeError):
+                torch._C._cuda_endAllocateToPool(self.model.device.index, self.memory)
             raise
 
     def step(self, end: int) -> None:
@@ -883,7 +881,7 @@ class GraphDecoder:
         self.ids.copy_(token)
 
     def compare(self) -> None:
-        """RuntimeError if recorded steps compute something else than the model does, behind a prefix and last."""
+        """RuntimeError if recorded steps compute something else than the model, behind a prefix or at the end."""
         for place in {min(5, self.context - 1), self.context - 1}:
             ids = torch.arange(place + 1, device=self.model.device)[None] % self.logits.numel()
             for start in range(0, place, CHUNK):

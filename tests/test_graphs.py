@@ -159,7 +159,8 @@ def test_a_gpu_without_memory_is_told_in_a_sentence(words, told, base, monkeypat
     monkeypatch.setattr(checkpoint.Checkpoint, "engine", fail)
     settings = chat_web.parse_args(["--device-type", "cpu"])
     app = chat_web.ChatServer(settings, chat_web.Page(HERE / "ui.html"))
-    with pytest.raises(SystemExit if told else RuntimeError, match="too little free memory" if told else words):
+    ends = (SystemExit, "too little free memory") if told else (RuntimeError, words)
+    with pytest.raises(ends[0], match=ends[1]):
         chat_web.load(settings, app)
 
 
@@ -174,7 +175,7 @@ def test_gpus_that_decode_in_different_ways_are_told_apart():
     )
 
 
-@pytest.mark.parametrize("release, gpus, noted", [("2.9.1", 2, True), ("2.9.1", 1, False), ("2.10.0", 2, False)])
+@pytest.mark.parametrize("release, gpus, noted", [("2.9", 2, True), ("2.9", 1, False), ("2.10.0", 2, False)])
 def test_a_torch_that_may_crash_on_several_gpus_is_noted(release, gpus, noted, monkeypatch):
     monkeypatch.setattr(torch, "__version__", release + "+cu126")
     assert bool(checkpoint.notes_on_torch(gpus)) is noted
