@@ -99,6 +99,7 @@ class GPT:
         self.weights = weights
         embedding = weights["transformer.wte.weight"]
         self.device, self.dtype = embedding.device, embedding.dtype
+        self.activations = self.dtype
         self.cos, self.sin = rotary_tables(config, self.device, self.dtype)
         self.mode, self.hint = "eager", ""  # how it computes, and what would be faster, for the start-up line
 
@@ -111,30 +112,30 @@ class GPT:
         w, c, T = self.weights, self.config, ids.size(1)
         positions = cache.positions(T) if cache else torch.arange(T, device=ids.device)
         before = torch.cat((cache.last_token if cache else ids[:, :1], ids[:, :-1]), dim=1)
-        rotary = self.cos[positions], self.sin[positions]
+        rotary = self.rotary(positions)
         queries = [T] * (c.n_layer - 1) + [last or T]  # nobody reads the last layer's other positions
         find_keys = cache.keys_and_mask if cache else partial(keys_and_mask, device=ids.device)
         spans = {(window, n): find_keys(n, T, window) for window, n in set(zip(c.windows, queries))}
 
-        x = self.norm(F.embedding(ids, w["transformer.wte.weight"]))  # (B, T, C)
+        x = self.norm(self.embed("transformer.wte", ids))  # (B, T, C)
         if "smear_gate.weight" in w:
             gate = torch.sigmoid(F.linear(x[..., :24], w["smear_gate.weight"]))  # (B, T, 1)
             gate = gate * (positions > 0)[:, None]  # the first token has none before it
-            x = x + w["smear_lambda"][0] * gate * self.norm(F.embedding(before, w["transformer.wte.weight"]))
+            x = torch.addcmul(x, w["smear_lambda"][0] * gate, self.norm(self.embed("transformer.wte", before)))
         if "bigram_lambdas" in w:
-            bigram = F.embedding(self.bigram_rows(ids, before, positions), w["bigram_embed.embed.weight"])
-        x0 = x
-        resid, initial = w["resid_lambdas"].unbind(), w["x0_lambdas"].unbind()
+            bigram = self.embed("bigram_embed.embed", self.bigram_rows(ids, before, positions))
+        initial = (w["x0_lambdas"].to(x.dtype).view(-1, 1, 1, 1) * x).unbind()  # of all layers at once
         for i, (window, n) in enumerate(zip(c.windows, queries)):
-            x = resid[i] * x + initial[i] * x0
+            x = torch.addcmul(initial[i], x, w["resid_lambdas"][i])
             if "bigram_lambdas" in w:
-                x = x + w["bigram_lambdas"][i] * bigram
-            x = x[:, T - n :] + self.attention(i, self.norm(x), ids, rotary, n, spans[window, n], cache)
-            x = x + self.mlp(i, self.norm(x))
+                x = torch.addcmul(x, bigram, w["bigram_lambdas"][i])
+            y = self.attention(i, self.norm(x), ids, rotary, n, spans[window, n], cache)
+            x = self.add_linear(x if n == T else x[:, T - n :], y, f"transformer.h.{i}.attn.c_proj")
+            x = self.add_linear(x, self.wide(i, self.norm(x)), f"transformer.h.{i}.mlp.c_proj", sparse=True)
             if i == c.n_layer // 2:
                 middle = x
         if "backout_lambda" in w:
-            x = x - w["backout_lambda"][0] * middle[:, -n:]
+            x = torch.addcmul(x, middle[:, -n:], w["backout_lambda"][0], value=-1)
         if cache:
             cache.advance(ids)
         return self.norm(x)
@@ -142,18 +143,19 @@ class GPT:
     def attention(self, i: int, a: Tensor, ids: Tensor, rotary: tuple, n: int, span: tuple, cache) -> Tensor:
         """Layer i's attention over its normalised input a (B, T, C), of the last n positions -> (B, n, C)."""
         w, c, layer = self.weights, self.config, f"transformer.h.{i}.attn."
-        heads = self.qkv(a, layer).view(*a.shape[:2], -1, c.head_dim)  # (B, T, H + 2 K, D)
+        heads = self.qkv(a, layer).view(*a.shape[:2], -1, c.head_dim).to(a.dtype)  # (B, T, H + 2 K, D)
         qk, v = heads.split_with_sizes((c.n_head + c.n_kv_head, c.n_kv_head), 2)
         if f"value_embeds.{i}.weight" in w:
-            v = v + self.value_gate(i, a) * F.embedding(ids, w[f"value_embeds.{i}.weight"]).view_as(v)
-        qk = self.norm(rotate(qk, *rotary).to(cache.dtype if cache else a.dtype))
+            share, factor = self.value_gate(i, a)
+            v = torch.addcmul(v, share, self.embed(f"value_embeds.{i}", ids).view_as(v), value=factor)
+        qk = self.norm(self.turn(qk, rotary).to(cache.dtype if cache else a.dtype))
         qk, v = qk.transpose(1, 2), v.transpose(1, 2)  # (B, heads, T, D)
         q, k = qk.split_with_sizes((c.n_head, c.n_kv_head), 1)
         oldest, mask = span
         if cache:
             k, v = cache.append(i, k, v, oldest)  # (B, K, S, D)
-        y = self.attend(q[:, :, -n:], k, v, mask)  # (B, H, n, D)
-        return self.linear(y.to(a.dtype).transpose(1, 2).flatten(-2), layer + "c_proj")
+        y = self.attend(q if n == ids.size(1) else q[:, :, -n:], k, v, mask)  # (B, H, n, D)
+        return y.to(a.dtype).transpose(1, 2).flatten(-2)
 
     def qkv(self, a: Tensor, layer: str) -> Tensor:
         """Queries, keys and values side by side: (B, T, C) -> (B, T, (H + 2 K) D)."""
@@ -164,9 +166,9 @@ class GPT:
         how = mask | {"scale": self.config.attention_scale, "enable_gqa": q.size(1) != k.size(1)}
         return F.scaled_dot_product_attention(q, k, v, **how)
 
-    def mlp(self, i: int, a: Tensor) -> Tensor:
-        layer = f"transformer.h.{i}.mlp."
-        return self.linear(self.activation(self.linear(a, layer + "c_fc")), layer + "c_proj", sparse=True)
+    def wide(self, i: int, a: Tensor) -> Tensor:
+        """The inner layer of layer i's MLP: (B, T, C) -> (B, T, 4 C)."""
+        return self.activation(self.linear(a, f"transformer.h.{i}.mlp.c_fc"))
 
     def activation(self, x: Tensor) -> Tensor:
         """ReLU squared; x is overwritten."""
@@ -181,12 +183,27 @@ class GPT:
         """RMSNorm without weights over the last axis (Zhang and Sennrich 2019, equation 4)."""
         return F.rms_norm(x, (x.size(-1),), eps=EPSILON)
 
-    def value_gate(self, i: int, a: Tensor) -> Tensor:
-        """The share of its value embedding that layer i adds: (B, T, K, 1), or one number without a gate."""
+    def add_linear(self, x: Tensor, y: Tensor, name: str, sparse: bool = False) -> Tensor:
+        """x + linear(y)."""
+        return x + self.linear(y, name, sparse)
+
+    def embed(self, name: str, ids: Tensor) -> Tensor:
+        """Rows of a table: (B, T) -> (B, T, channels)."""
+        return F.embedding(ids, self.weights[name + ".weight"]).to(self.activations)
+
+    def rotary(self, positions: Tensor) -> tuple[Tensor, ...]:
+        """What `turn` needs at these positions (T,)."""
+        return self.cos[positions], self.sin[positions]
+
+    def turn(self, x: Tensor, rotary: tuple) -> Tensor:
+        return rotate(x, *rotary)
+
+    def value_gate(self, i: int, a: Tensor) -> tuple[Tensor, float]:
+        """The share of its value embedding that layer i adds, (B, T, K, 1) or one number, and its factor."""
         gate = self.weights.get(f"transformer.h.{i}.attn.ve_gate.weight")
         if gate is None:
-            return self.weights["v0_lambdas"][i]
-        return self.config.gate_factor * torch.sigmoid(F.linear(a[..., : gate.size(1)], gate))[..., None]
+            return self.weights["v0_lambdas"][i], 1.0
+        return torch.sigmoid(F.linear(a[..., : gate.size(1)], gate))[..., None], self.config.gate_factor
 
     def bigram_rows(self, ids: Tensor, before: Tensor, positions: Tensor) -> Tensor:
         """Each token's row of the bigram table (B, T), by nanochat's hash. The first token's is the last."""
@@ -543,8 +560,8 @@ def emulates_bfloat16(device: torch.device) -> bool:
 class FastGPT(GPT):
     """The same function as engines run it: q, k and v are one matrix, and on x86-64 CPUs matrices are tiled.
 
-    It takes the dict of weights over and changes it, so that no layer is held twice. A prompt goes through
-    GPT's formulas; the one token of a decode step through `step`.
+    It takes the dict of weights over and changes it, so that no layer is held twice. On a CPU all but
+    products of matrices is float32, which it adds, norms and attends to faster than bfloat16.
     """
 
     def __init__(self, config: Config, weights: dict[str, Tensor]):
@@ -566,79 +583,13 @@ class FastGPT(GPT):
                 weights[f"{layer}{name}.weight"] = tile_rows(weights.pop(f"{layer}{name}.weight"))
         if tiles:
             weights["lm_head.weight"] = tile_rows(weights.pop("lm_head.weight"))
-        # A CPU adds and norms float32 faster than bfloat16, and attends over float32 keys.
-        self.step_dtype = torch.float32 if self.on_cpu else self.dtype
-        self.identity = torch.eye(config.head_dim, device=self.device, dtype=self.step_dtype)
-        self.epsilon = torch.full((), EPSILON, device=self.device)
-        self.initial = weights["x0_lambdas"].to(self.device, self.step_dtype)[:, None]
-        self.scales = {name: weight.tolist() for name, weight in weights.items() if "lambda" in name}
-        self.gates = {name: weight.to(self.step_dtype) for name, weight in weights.items() if "_gate" in name}
-
-    def hidden(self, ids: Tensor, cache: "KVCache | None" = None, last: int = 0) -> Tensor:
-        if cache is None or ids.numel() > 1:
-            return super().hidden(ids, cache, last)
-        x = self.step(ids.view(1), cache)
-        cache.advance(ids)
-        return x[None]
-
-    def step(self, token: Tensor, cache: "KVCache | StepCache") -> Tensor:
-        """What `hidden` computes of one token (1,) behind a cache, in fewer operations: (1, C)."""
-        w, c, scales = self.weights, self.config, self.scales
-        position = cache.positions(1)
-        cos, sin = self.cos[position][0], self.sin[position][0]
-        rotation = rotate(self.identity, cos, sin).to(self.step_dtype)  # (D, D): to turn x is x times this
-        spans = {window: cache.keys_and_mask(1, 1, window) for window in set(c.windows)}
-        x = self.norm(self.row("transformer.wte", token))  # (1, C)
-        if "smear_gate.weight" in w:
-            gate = torch.sigmoid(F.linear(x[:, :24], self.gates["smear_gate.weight"])) * (position > 0)
-            before = self.norm(self.row("transformer.wte", cache.last_token.view(1)))
-            x = torch.addcmul(x, gate, before, value=scales["smear_lambda"][0])
-        if "bigram_lambdas" in w:
-            index = self.bigram_rows(token, cache.last_token.view(1), position)
-            bigram = self.row("bigram_embed.embed", index)
-        initial = (self.initial * x).split(1)  # for all layers at once
-        for i, window in enumerate(c.windows):
-            layer = f"transformer.h.{i}."
-            x = torch.add(initial[i], x, alpha=scales["resid_lambdas"][i])
-            if "bigram_lambdas" in w:
-                x = torch.add(x, bigram, alpha=scales["bigram_lambdas"][i])
-            y = self.step_attention(i, self.norm(x), token, rotation, spans[window], cache)
-            x = self.add_linear(x, y, layer + "attn.c_proj")
-            wide = self.activation(self.linear(self.norm(x), layer + "mlp.c_fc"))
-            x = self.add_linear(x, wide, layer + "mlp.c_proj", sparse=True)
-            if i == c.n_layer // 2:
-                middle = x
-        if "backout_lambda" in w:
-            x = torch.sub(x, middle, alpha=scales["backout_lambda"][0])
-        return self.norm(x)
-
-    def step_attention(self, i: int, a: Tensor, token: Tensor, rotation: Tensor, span, cache) -> Tensor:
-        """Layer i's attention of one token over its normalised input a (1, C) -> (1, C), before c_proj."""
-        w, c = self.weights, self.config
-        H, K, D = c.n_head, c.n_kv_head, c.head_dim
-        heads = self.linear(a, f"transformer.h.{i}.attn.c_qkv").view(-1, D).to(self.step_dtype)
-        qk, v = heads.split_with_sizes((H + K, K))
-        if f"value_embeds.{i}.weight" in w:
-            v = self.add_value(i, a, v, self.row(f"value_embeds.{i}", token).view(K, D))
-        q, k = self.norm(torch.mm(qk, rotation)).split_with_sizes((H, K))
-        oldest, mask = span
-        k, v = cache.append(i, k.view(1, K, 1, D), v.view(1, K, 1, D), oldest)  # (1, K, S, D)
-        q = q.view(1, K, H // K, D)  # to attention the heads of a group are queries of one head
-        if self.on_cpu and not mask:
-            return attend_one(q, k, v, c.attention_scale)
-        return self.attend(q, k, v, mask).view(1, -1)
-
-    def add_value(self, i: int, a: Tensor, v: Tensor, embedded: Tensor) -> Tensor:
-        """v (K, D) + layer i's share of its value embedding (K, D)."""
-        gate = self.gates.get(f"transformer.h.{i}.attn.ve_gate.weight")
-        if gate is None:
-            return torch.add(v, embedded, alpha=self.scales["v0_lambdas"][i])
-        share = torch.sigmoid(F.linear(a[:, : gate.size(1)], gate)).view(-1, 1)
-        return torch.addcmul(v, share, embedded, value=self.config.gate_factor)
-
-    def row(self, table: str, index: Tensor) -> Tensor:
-        """A table's row (1, C) at an index (1,)."""
-        return self.weights[table + ".weight"].index_select(0, index).to(self.step_dtype)
+        if self.on_cpu:
+            self.activations = torch.float32
+            self.cos, self.sin = rotary_tables(config, self.device, torch.float32)
+            self.epsilon = torch.tensor(EPSILON)
+        for name in [name for name in weights if "_gate" in name]:
+            weights[name] = weights[name].to(self.activations)
+        self.identity = torch.eye(config.head_dim, device=self.device, dtype=self.activations)
 
     def qkv(self, a: Tensor, layer: str) -> Tensor:
         return self.linear(a, layer + "c_qkv")
@@ -650,10 +601,17 @@ class FastGPT(GPT):
         return tiled_linear(x, weight, sparse, self.prefill_dtype)
 
     def add_linear(self, x: Tensor, y: Tensor, name: str, sparse: bool = False) -> Tensor:
-        """x + linear(y), which is one kernel on GPUs."""
         if self.on_cpu:
-            return x + self.linear(y, name, sparse)
-        return torch.addmm(x, y, self.weights[name + ".weight"].t())
+            return super().add_linear(x, y, name, sparse)
+        weight = self.weights[name + ".weight"]
+        return torch.addmm(x.flatten(0, 1), y.flatten(0, 1), weight.t()).view_as(x)  # one kernel on GPUs
+
+    def rotary(self, positions: Tensor) -> tuple[Tensor, ...]:
+        cos, sin = super().rotary(positions)
+        return (cos, sin) if len(positions) > 1 else (rotate(self.identity, cos[0], sin[0]),)
+
+    def turn(self, x: Tensor, rotary: tuple) -> Tensor:
+        return x @ rotary[0] if len(rotary) == 1 else super().turn(x, rotary)  # one token turns by a product
 
     def norm(self, x: Tensor) -> Tensor:
         if not self.on_cpu:
@@ -663,6 +621,14 @@ class FastGPT(GPT):
         return x * factor if x.dtype == torch.float32 else (x * factor).to(x.dtype)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: dict) -> Tensor:
+        if q.size(2) == 1:  # to attention the heads of a group are queries of one head
+            grouped = q.view(q.size(0), k.size(1), -1, q.size(3))
+            if self.on_cpu and q.size(0) == 1 and not mask:
+                return attend_one(grouped, k, v, self.config.attention_scale).view_as(q)
+            return self.attend_all(grouped, k, v, mask).view_as(q)
+        return self.attend_all(q, k, v, mask)
+
+    def attend_all(self, q: Tensor, k: Tensor, v: Tensor, mask: dict) -> Tensor:
         if self.device.type == "mps":
             return attend_on_mps(q * self.config.attention_scale, k, v, **mask)
         return super().attend(q, k, v, mask)
@@ -692,12 +658,12 @@ def tiled_linear(x: Tensor, tiles: Tensor, sparse: bool, prefill_dtype: torch.dt
     if rows == 1:
         return matvec(x.view(-1), tiles, sparse).view(*shape, -1)
     if rows < PREFILL_ROWS:
-        return torch.matmul(x.reshape(rows, -1), tiles).transpose(0, 1).reshape(*shape, -1)
+        return torch.matmul(x.reshape(rows, -1).to(tiles.dtype), tiles).transpose(0, 1).reshape(*shape, -1)
     wide = x.reshape(rows, -1).to(prefill_dtype)
     y = wide.new_empty(rows, tiles.size(0), tiles.size(2))
     for part, tile in zip(y.unbind(1), tiles):
         torch.mm(wide, tile.to(prefill_dtype), out=part)
-    return y.view(*shape, -1).to(x.dtype)
+    return y.view(*shape, -1)
 
 
 def matvec(x: Tensor, tiles: Tensor, sparse: bool) -> Tensor:
@@ -743,7 +709,7 @@ def attend_one(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
     amounts = scores.transpose(1, 2).softmax(-1).reshape(-1)
     stride = v.stride(1) // D  # rows of the table from one head's values to the next
     table = v.as_strided(((K - 1) * stride + S, D), (D, 1))
-    return weighted_sums(table, *places(K * G, G, stride, S), amounts).view(1, -1)
+    return weighted_sums(table, *places(K * G, G, stride, S), amounts)
 
 
 def attend_on_mps(q: Tensor, k: Tensor, v: Tensor, attn_mask=None, is_causal=False) -> Tensor:
