@@ -567,9 +567,10 @@ class Tokenizer:
         return [token for part in ids for token in part]
 
     def render(self, messages: list[dict]) -> list[int]:
-        """A conversation as training wrote it, up to where the reply begins.
+        """A conversation as training wrote it, up to where the reply begins, or goes on.
 
-        Messages are {"role": ..., "content": ...}. A leading system message joins the first user message.
+        Messages are {"role": ..., "content": ...}. A leading system message joins the first user message. The
+        assistant's as the last one is the beginning of the reply.
         """
         special, system = self.special, ""
         tokens = [special["<|bos|>"]]
@@ -582,6 +583,8 @@ class Tokenizer:
             else:
                 reply = self.encode_reply(message["content"])
                 tokens += [special["<|assistant_start|>"], *reply, special["<|assistant_end|>"]]
+        if messages[-1]["role"] == "assistant":
+            return tokens[:-1]
         return tokens + [special["<|assistant_start|>"]]
 
     def fit_prompt(self, messages: list[dict], context: int, max_tokens: int) -> tuple[list[int], int]:

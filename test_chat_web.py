@@ -260,7 +260,7 @@ def tiny_model(era_name="R2", context=64, device="cpu", kind=engine.FastGPT) -> 
 class NoTools:
     """A tokenizer to which no token is special: a reply neither stops nor calculates."""
 
-    special, stops = dict.fromkeys(("<|python_start|>", "<|python_end|>"), -1), frozenset()
+    special, stops = dict.fromkeys(checkpoint.SPECIALS, -1), frozenset()
 
 
 def replied(model, prompt, *settings) -> list[int]:
@@ -1406,7 +1406,7 @@ MISTAKES = {  # the word in the refusal -> requests
     "message 1: role": [{"messages": ["Hi"]}],
     "message 2: role": [{"messages": [SYSTEM, SYSTEM, *body()["messages"]]}],
     "role": [{"messages": [{"content": "Hi"}]}, messages("Hi", role="tool"), messages("Hi", role=["user"])],
-    "last message": [messages("Hi", role="system"), messages("Hi", role="assistant")],
+    "last message": [messages("Hi", role="system")],
     "content": [{"messages": [{"role": "user"}]}, messages(""), messages(5), messages(PARTS)],
     "surrogate": [messages("a\ud800b")],
     "500": [messages(*["x"] * 501)],
@@ -1441,7 +1441,7 @@ RAW = {
     "a byte order mark": (b"\xef\xbb\xbf{}", 400, "JSON"),
     "1e999": (b'{"messages": [{"role": "user", "content": "a"}], "temperature": 1e999}', 400, "temperature"),
     "Infinity": (b'{"messages": [{"role": "user", "content": "a"}], "temperature": Infinity}', 400, "JSON"),
-    "a number of 5,000 digits": (b'{"top_k": ' + b"1" * 5000 + b"}", 400, ""),
+    "a number of 5,000 digits": (b'{"top_k": ' + b"1" * 5000 + b"}", 400, "5000 digits"),
     "nested 100,000 deep": (b"[" * 100_000, 400, "JSON"),
     "nested objects": (b'{"a":' * 50_000 + b"1" + b"}" * 50_000, 400, "JSON"),
     "over 1 MiB": (b"x" * (2**20 + 1), 413, str(2**20)),
@@ -1938,11 +1938,8 @@ def test_openai_who_leaves_at_the_first_chunk_is_in_the_log_too(caplog):
     assert "client left" in caplog.text and app.pool.available == 1
 
 
-@pytest.mark.parametrize("asked", [
-    {"\ud800\n": 1}, {"stream_options": {"\ud800": 1}}, {"messages": [SYSTEM | {"\ud800": 1}]}
-])  # fmt: skip
-def test_openai_a_name_that_is_no_text_is_refused_as_any_other(asked):
-    client, data = Client(make_app(ScriptedEngine())), json.dumps(body() | asked)
+def test_openai_a_name_that_is_no_text_is_refused_as_any_other():
+    client, data = Client(make_app(ScriptedEngine())), json.dumps(body(stream_options={"\ud800": 1}))
     response = client.post("/v1/chat/completions", data=data)
     assert response.status_code == 400 and "not supported" in response.json["error"]["message"]
 
@@ -2036,13 +2033,13 @@ def test_an_http_1_0_client_gets_no_chunks(port):
     assert b"chunked" not in raw
 
 
-@pytest.mark.parametrize("head", [
-    b"", b"Transfer-Encoding: chunked\r\n", b"Transfer-Encoding: gzip, chunked\r\n",
-    b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n",
+@pytest.mark.parametrize("head, status", [
+    (b"", 411), (b"Transfer-Encoding: gzip, chunked\r\n", 400), (b"Transfer-Encoding: identity\r\n", 400),
+    (b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n", 400),
 ])  # fmt: skip
-def test_a_body_without_a_length_is_411(port, head):
+def test_a_body_without_a_length_is_411_and_one_of_two_lengths_400(port, head, status):
     raw = talk(port, POST + head + b"\r\nfffffff\r\nabc")
-    assert raw.startswith(b"HTTP/1.1 411") and b'{"detail": "' in raw
+    assert raw.startswith(b"HTTP/1.1 %d" % status) and b'{"detail": "' in raw
 
 
 @pytest.mark.parametrize("n", ["abc", "-5", "+{}", "{0}, {0}", "{}_0", "0x2", "7\r\nContent-Length: {}", "²"])

@@ -115,7 +115,8 @@ IMAGE = {"type": "image_url", "image_url": {"url": "x"}}
     ({"top_p": "x"}, "top_p"),
     ({"stream_options": {"x": 1}}, "stream_options.x"), ({"temperature": "x"}, "temperature"),
     ({"messages": [{"role": "user", "content": [IMAGE]}]}, "text parts"),
-    ({"messages": [{"role": "user", "content": "x", "name": "me"}]}, "name"), ({"messages": []}, "messages"),
+    ({"messages": [{"role": "assistant", "tool_calls": [{"id": "1"}]}, *HELLO]}, "tool_calls"),
+    ({"messages": []}, "messages"), ({"extra_body": {"repetition_penalty": 1.1}}, "repetition_penalty"),
     ({"messages": [{"role": "user", "content": "x" * 8001}]}, "8000"), ({"messages": ["x"]}, "role"),
 ])  # fmt: skip
 def test_openai_what_is_not_supported_is_refused_by_name_with_the_right_exception(fields, word):
