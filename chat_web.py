@@ -977,7 +977,7 @@ class Server(ThreadedWSGIServer):
         self.refused: dict[socket.socket, float] = {}  # and until when each is read, the oldest first
         self.lock = threading.Lock()
         self.descriptors = math.inf
-        with contextlib.suppress(ImportError):  # Windows
+        with contextlib.suppress(ImportError):  # on Windows
             import resource
 
             self.descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE_DESCRIPTORS
@@ -1012,9 +1012,9 @@ class Server(ThreadedWSGIServer):
         with contextlib.suppress(OSError):
             sock.send(raw_refusal(503, sentence))
             sock.shutdown(socket.SHUT_WR)
-        if len(self.refused) >= MAX_REFUSED:
-            self.end_refusal(next(iter(self.refused)))
         self.refused[sock] = time.monotonic() + REQUEST_SECONDS
+        if len(self.refused) > MAX_REFUSED or self.is_short_of_descriptors(sock):
+            self.end_refusal(next(iter(self.refused)))
 
     def end_refusal(self, sock: socket.socket) -> None:
         del self.refused[sock]
@@ -1033,16 +1033,17 @@ class Server(ThreadedWSGIServer):
                 self.end_refusal(sock)
 
     def admit(self, sock: socket.socket, address: str) -> bool:
-        """Counts a connection, unless there are too many, or its address has half of all there may be.
-
-        Or descriptors run out: the lowest free one has just become this socket's, and each may need a second.
-        """
+        """Counts a connection, unless there are too many, or its address has half of all there may be."""
         with self.lock:
             own, total = self.connected[address], self.connected.total()
             full = total >= MAX_CONNECTIONS or own >= MAX_CONNECTIONS // 2
-            full = full or sock.fileno() + total > self.descriptors
+            full = full or self.is_short_of_descriptors(sock)
             self.connected[address] += not full
             return not full
+
+    def is_short_of_descriptors(self, newest: socket.socket) -> bool:
+        """The lowest free one has just become the newest socket's, and each connection may need a second."""
+        return newest.fileno() + self.connected.total() > self.descriptors
 
     def dismiss(self, address: str) -> None:
         with self.lock:

@@ -2422,7 +2422,7 @@ def test_idle_connections_of_one_address_leave_others_an_answer():
     app = make_app(ScriptedEngine("ok", END))
     with serving(app) as port, contextlib.ExitStack() as stack:
         before = threading.active_count()
-        for _ in range(400):
+        for _ in range(320):
             stack.enter_context(connect(port)).setblocking(False)
         assert b'"done"' in talk(port, request_bytes(body()), "127.0.0.2")
         most = chat_web.MAX_CONNECTIONS // 2 + 1  # the neighbour's may be ending
