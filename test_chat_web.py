@@ -2310,9 +2310,10 @@ def test_torch_is_asked_for_huge_pages_unless_the_operator_says_otherwise(chosen
 
 
 @contextlib.contextmanager
-def started(*command, cwd=HERE, **variables):
+def started(*command, cwd=HERE, port=0, **variables):
     """The server as a user starts it, on a free port; yields the process, the port and what it said."""
-    argv = [sys.executable, *map(str, command), "--host", "127.0.0.1", "-p", "0", "--device-type", "cpu"]
+    argv = [sys.executable, *map(str, command), "--host", "127.0.0.1", "-p", str(port)]
+    argv += ["--device-type", "cpu"]
     env = environment(**{"OMP_NUM_THREADS": "1"} | variables)  # as here, so that busy neighbours slow it less
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     process = subprocess.Popen(argv, cwd=cwd, env=env, text=True, **pipes)
