@@ -5,6 +5,7 @@ import contextlib
 import http.client
 import json
 import os
+import random
 import re
 import socket
 import ssl
@@ -40,8 +41,12 @@ debian("openssl")
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return free.getsockname()[1]
+    """A free port below those that the system gives to outgoing connections, as it is to stay free."""
+    while True:
+        with contextlib.suppress(OSError):
+            port = random.randrange(15000, 30000)
+            socket.create_server(("127.0.0.1", port)).close()
+            return port
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from standins import (
     END,
     HERE,
     ScriptedEngine,
+    TOKENIZER,
     body,
     connect,
     events,
@@ -270,6 +271,14 @@ def test_text_of_nothing_but_brackets_is_answered():
     asked = {"messages": [{"role": "user", "content": text} for text in texts]}
     with Client(make_app(scripted)).post(CHATS[0], json=asked) as response:
         assert text_of(response.data) == "ok"
+
+
+def test_of_a_long_conversation_each_message_is_encoded_a_few_times_at_most(monkeypatch):
+    asked = [{"role": "user", "content": f"number {number}"} for number in range(500)]
+    encoded, encode = [], TOKENIZER.encode
+    monkeypatch.setattr(TOKENIZER, "encode", lambda text: encoded.append(text) or encode(text))
+    TOKENIZER.fit_prompt([{"role": "system", "content": "Be kind."}, *asked], 1000, 100)
+    assert len(encoded) < 600
 
 
 def test_long_numbers_are_refused_in_our_own_words():
