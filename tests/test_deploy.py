@@ -11,6 +11,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -22,6 +23,7 @@ from standins import (
     EndlessEngine,
     HERE,
     ScriptedEngine,
+    ask,
     body,
     change,
     connect,
@@ -159,6 +161,46 @@ def test_behind_nginx_one_address_has_its_limits(tmp_path, path):
         replies = [start_chat(client, path, stream=True) for _ in range(6)]
         assert [reply.status for reply in replies] == [200] * 4 + [429] * 2
         app.close(0)
+
+
+def steps(instruction: str) -> list[str]:
+    """What follows an instruction of the Dockerfile, wherever it stands there."""
+    return re.findall(rf"^{instruction} (.*)$", (HERE / "deploy" / "Dockerfile").read_text(), re.MULTILINE)
+
+
+def a_stranger() -> dict:
+    """As whom subprocess runs what it starts: a uid that nobody has, where Python may be run by it."""
+    stranger = {"user": 4321, "group": 4321, "extra_groups": []}
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        subprocess.run([sys.executable, "-c", "import torch"], check=True, cwd="/", **stranger)
+        return stranger
+    return {}
+
+
+def test_the_dockerfiles_steps_give_a_server_for_any_uid_without_a_home():
+    with tempfile.TemporaryDirectory() as app:
+        os.chmod(app, 0o755)
+        for *sources, target in map(str.split, steps("COPY")):
+            for source in sources:
+                run_quietly("cp", "-r", HERE / source, f"{app}/{target}")
+        run_quietly("chmod", "-R", "a+rX", app)
+        variables = dict(pair.split("=") for line in steps("ENV") for pair in line.split())
+        (entry,), (flags,) = map(json.loads, steps("ENTRYPOINT")), map(json.loads, steps("CMD"))
+        port = str(free_port())
+        command = [sys.executable, *entry[1:], *[port if flag == "7860" else flag for flag in flags]]
+        assert entry[0] == "python" and port in command and steps("USER") == ["1000"]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+        with subprocess.Popen(command, cwd=app, env=variables, **pipes, **a_stranger()) as process:
+            try:
+                said = []
+                while not said or not said[-1].startswith("Server ready"):
+                    said.append(process.stdout.readline())
+                    assert said[-1], said
+                assert any("demo model" in line for line in said)
+                assert b'"done"' in ask(int(port), body("Hello", max_tokens=5))
+            finally:
+                process.terminate()
+            assert process.wait(30) == 0
 
 
 def test_the_systemd_unit_is_valid(tmp_path):
