@@ -92,7 +92,7 @@ class Chat:
     It also knows how its protocol writes a reply; this one is the page's.
     """
 
-    lenient = False  # whether messages may be as OpenAI's clients have them
+    has_messages, lenient = True, False  # whether there are any, and as OpenAI's clients have them
 
     messages: list[dict]
     temperature: float
@@ -103,13 +103,22 @@ class Chat:
     stop: tuple[str, ...] = ()
     streamed: bool = True
     skip_special_tokens: bool = False  # leaves out the calculator's blocks
+    echo: bool = False  # the reply begins with the prompt
 
     @classmethod
     def parse(cls, body: dict, defaults: dict) -> "Chat":
         """Raises BadRequest for what no reading makes sense of; numbers out of range are clamped."""
         limits = {name: (defaults[name], low, high) for name, (_, low, high) in SAMPLING.items()}
         numbers = {name: clamp(name, body.get(name), *ends) for name, ends in limits.items()}
-        return cls(parse_messages(body.get("messages"), cls.lenient), **numbers)
+        messages = parse_messages(body.get("messages"), cls.lenient) if cls.has_messages else []
+        return cls(messages, **numbers)
+
+    def prompt(self, tokenizer, context: int) -> tuple[list[int], int]:
+        """The tokens that the model reads, and how many messages found no room."""
+        try:
+            return tokenizer.fit_prompt(self.messages, context, self.max_tokens)
+        except ValueError as error:
+            raise BadRequest(str(error)) from None
 
     def write(self, pieces: Iterator[str], reply: "Reply", model: str) -> Iterator[bytes]:
         """The reply's pieces of text as events. A failure is the last one, and there is no `done` then."""
@@ -173,6 +182,9 @@ class ClientGone(Exception):
     """The client hung up; there is nobody to answer."""
 
 
+TOO_LARGE = f"the body may have {MAX_BODY} bytes at most"
+
+
 def read_json(environ: dict) -> dict:
     """A request's body as a JSON object, whatever its content type says: curl -d sends none of JSON's."""
     body = read_body(environ)
@@ -197,7 +209,7 @@ def read_body(environ: dict) -> bytes:
     if coding is None and not re.fullmatch("[0-9]+", length):  # int() would take "+2", " 2" and "2_0"
         raise BadRequest("Content-Length must be one number")
     if len(length) > 18 or int(length or 0) > MAX_BODY:
-        raise too_large()
+        raise RequestEntityTooLarge(TOO_LARGE)
     try:
         stream = environ["wsgi.input"]
         body = read_chunks(stream) if coding else stream.read(int(length))
@@ -218,7 +230,7 @@ def read_chunks(stream) -> bytes:
         head = re.fullmatch(rb"([0-9a-fA-F]{1,16})[ \t]*(;.*)?\r\n", stream.readline(256))
         size = int(head[1], 16) if head else 0
         if size > left:
-            raise too_large()
+            raise RequestEntityTooLarge(TOO_LARGE)
         if head and not size:
             any(stream.readline(256) in (b"\r\n", b"") for _ in range(100))  # trailers, up to an empty line
             return b"".join(parts)
@@ -227,10 +239,6 @@ def read_chunks(stream) -> bytes:
         if not head or len(parts[-1]) < size or stream.readline(2) != b"\r\n":
             raise BadRequest("the body ended early, or in chunks that are malformed")
     raise BadRequest(f"the body comes in more than {MAX_CHUNKS} chunks")
-
-
-def too_large() -> RequestEntityTooLarge:
-    return RequestEntityTooLarge(f"the body may have {MAX_BODY} bytes at most")
 
 
 def parse_int(digits: str) -> int:
@@ -392,6 +400,7 @@ class ChatServer:
             "/health": ("GET", self.on_health),
             "/stats": ("GET", self.on_stats),
             "/v1/chat/completions": ("POST", lambda request: self.on_chat(request, OpenAIChat)),
+            "/v1/completions": ("POST", lambda request: self.on_chat(request, OpenAICompletion)),
             "/v1/models": ("GET", self.on_models),
         }
 
@@ -441,10 +450,7 @@ class ChatServer:
             raise busy("every GPU has failed" if self.tokenizer else "the model is still loading")
         self.check_waiting(None)
         chat = protocol.parse(read_json(request.environ), self.settings.sampling)
-        try:
-            prompt, dropped = self.tokenizer.fit_prompt(chat.messages, self.context, chat.max_tokens)
-        except ValueError as error:
-            raise BadRequest(str(error)) from None
+        prompt, dropped = chat.prompt(self.tokenizer, self.context)
         reply = Reply(request.remote_addr or "-", len(chat.messages), len(prompt), self.tokenizer.stops)
         pieces = self.pieces(chat, prompt, reply, request.environ.get("werkzeug.socket"))
         next(pieces)  # it has its worker, and gives it back however it ends, even if nobody reads it
@@ -492,6 +498,7 @@ class ChatServer:
             reply.gpu = worker.gpu_id
             yield ""
             check()  # the client may have left while it waited
+            yield self.tokenizer.decode(prompt).removeprefix("<|bos|>") if chat.echo else ""
             engine, sampling = worker.engine, (chat.temperature, chat.top_k, chat.seed, chat.top_p)
             tokens = reply.watch(engine, engine.generate(prompt, chat.max_tokens, *sampling, check))
             texts = self.tokenizer.stream_text(tokens)
@@ -670,37 +677,31 @@ CHANGING = {  # what would change a reply and cannot be had, with the values tha
     "ignore_eos": [False], "stop_token_ids": [[]], "bad_words": [[]], "use_beam_search": [False],
     "logprobs": [False], "top_logprobs": [0], "tools": [[]], "tool_choice": ["none", "auto"],
     "functions": [[]], "function_call": ["none", "auto"], "response_format": [{"type": "text"}],
-    "structured_outputs": [], "guided_json": [], "guided_regex": [], "guided_choice": [], "grammar": [],
-    "modalities": [["text"]], "audio": [], "web_search_options": [], "chat_template": [],
+    "suffix": [""], "structured_outputs": [], "guided_json": [], "guided_regex": [], "guided_choice": [],
+    "grammar": [], "modalities": [["text"]], "audio": [], "web_search_options": [],
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class OpenAIChat(Chat):
-    """A request of POST /v1/chat/completions. What would change a reply and cannot be had is refused by name.
-
-    What else is unknown is ignored.
-    """
-
-    lenient = True
+    """A request of POST /v1/chat/completions. What is in CHANGING is refused by name, other things ignored."""
 
     include_usage: bool = False
+
+    lenient = True
+    kind, streamed_kind, prefix = "chat.completion", "chat.completion.chunk", "chatcmpl"
+    opening = {"delta": {"role": "assistant", "content": ""}}
 
     @classmethod
     def parse(cls, body: dict, defaults: dict) -> "OpenAIChat":
         for name, neutral in CHANGING.items():
             if body.get(name) is not None and body[name] not in neutral:
                 raise BadRequest(f"{name} is not supported, or not with this value")
-        longest = body.get("max_completion_tokens")
-        longest = body.get("max_tokens") if longest is None else longest
-        if type(longest) is int and longest == -1:  # some clients' word for no limit
-            longest = SAMPLING["max_tokens"][2]
-        chat = super().parse(body | {"max_tokens": longest}, defaults)
+        longest = body.get("max_tokens") if (new := body.get("max_completion_tokens")) is None else new
+        longest = SAMPLING["max_tokens"][2] if longest == -1 else longest  # some clients' word for no limit
         options = typed(body, "stream_options", dict, {})
-        if unknown := [name for name in options if name != "include_usage" and options[name]]:
-            raise BadRequest(f"stream_options.{unknown[0][:50]} is not supported")
         return dataclasses.replace(
-            chat,
+            super().parse(body | {"max_tokens": longest}, defaults),
             top_p=clamp("top_p", body.get("top_p"), *TOP_P),
             seed=None if body.get("seed") is None else typed(body, "seed", int, 0) % 2**63,  # torch's range
             stop=stop_sequences(body.get("stop")),
@@ -717,20 +718,26 @@ class OpenAIChat(Chat):
         return counts | {"prompt_tokens_details": details}
 
     def frame(self, kind: str, model: str) -> dict:
-        name = f"chatcmpl-{random.getrandbits(64):016x}"
+        name = f"{self.prefix}-{random.getrandbits(64):016x}"
         return {"id": name, "object": kind, "created": int(time.time()), "model": model_id(model)}
 
-    def write(self, pieces: Iterator[str], reply: "Reply", model: str) -> Iterator[bytes]:
-        frame = self.frame("chat.completion.chunk", model) | ({"usage": None} if self.include_usage else {})
+    def part(self, text: str) -> dict:
+        return {"delta": {"content": text} if text else {}}
 
-        def chunk(delta: dict, finish: str | None = None) -> bytes:
-            return event(frame | {"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
+    def message(self, text: str) -> dict:
+        return {"message": {"role": "assistant", "content": text, "refusal": None}}
+
+    def write(self, pieces: Iterator[str], reply: "Reply", model: str) -> Iterator[bytes]:
+        frame = self.frame(self.streamed_kind, model) | ({"usage": None} if self.include_usage else {})
+
+        def chunk(part: dict, finish: str | None = None) -> bytes:
+            return event(frame | {"choices": [{"index": 0, **part, "finish_reason": finish}]})
 
         try:
-            yield chunk({"role": "assistant", "content": ""})
+            yield chunk(self.opening)
             for text in pieces:
-                yield chunk({"content": text}) if text else b""
-            yield chunk({}, reply.finish)
+                yield chunk(self.part(text)) if text else b""
+            yield chunk(self.part(""), reply.finish)
             if self.include_usage:
                 yield event(frame | {"choices": [], "usage": self.usage(reply)})
             yield b"data: [DONE]\n\n"
@@ -738,9 +745,50 @@ class OpenAIChat(Chat):
             yield event(openai_error(failure.description, "server_error"))
 
     def whole(self, pieces: Iterator[str], reply: "Reply", model: str) -> dict:
-        message = {"role": "assistant", "content": "".join(pieces), "refusal": None}
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": reply.finish}
-        return self.frame("chat.completion", model) | {"choices": [choice], "usage": self.usage(reply)}
+        message = self.message("".join(pieces))
+        choice = {"index": 0, **message, "logprobs": None, "finish_reason": reply.finish}
+        return self.frame(self.kind, model) | {"choices": [choice], "usage": self.usage(reply)}
+
+
+@dataclass(frozen=True)
+class OpenAICompletion(OpenAIChat):
+    """A request of POST /v1/completions: the model goes on with a text, or with its tokens."""
+
+    given: str | list[int] = ""
+
+    has_messages = False
+    kind, streamed_kind, prefix = "text_completion", "text_completion", "cmpl"
+    opening = {"text": ""}
+
+    @classmethod
+    def parse(cls, body: dict, defaults: dict) -> "OpenAICompletion":
+        completion, given = super().parse(body, defaults), body.get("prompt")
+        if body.get("logprobs") is not None:  # here 0 asks for some too
+            raise BadRequest("logprobs is not supported")
+        if isinstance(given, list) and len(given) == 1 and not isinstance(given[0], int):
+            given = given[0]  # a batch of one
+        ids = isinstance(given, list) and all(type(token) is int for token in given)
+        if not given or not ids and not isinstance(given, str) or len(given) > MAX_CONVERSATION_LENGTH:
+            raise BadRequest(f"prompt must be a text, or a list of tokens, of 1 to {MAX_CONVERSATION_LENGTH}")
+        if not ids and re.search("[\ud800-\udfff]", given):
+            raise BadRequest("the prompt holds half a surrogate pair, which is no character")
+        longest = 0 if body.get("max_tokens") == 0 else completion.max_tokens  # there may be just an echo
+        more = {"given": given, "echo": typed(body, "echo", bool, False), "max_tokens": longest}
+        return dataclasses.replace(completion, **more)
+
+    def prompt(self, tokenizer, context: int) -> tuple[list[int], int]:
+        text = isinstance(self.given, str)
+        tokens = [tokenizer.special["<|bos|>"], *tokenizer.encode(self.given)] if text else self.given
+        if not 0 <= min(tokens) <= max(tokens) < tokenizer.size:
+            raise BadRequest(f"tokens are numbers from 0 to {tokenizer.size - 1}")
+        if len(tokens) + min(self.max_tokens, 1) > context:
+            raise BadRequest(f"the prompt takes {len(tokens)} tokens, in a context of {context}")
+        return tokens, 0
+
+    def part(self, text: str) -> dict:
+        return {"text": text}
+
+    message = part
 
 
 def openai_error(sentence: str, kind: str) -> dict:
@@ -760,10 +808,7 @@ def typed(body: dict, name: str, kind: type, default):
 
 
 def plain(number: int, message):
-    """A message as the seed's protocol has it: `developer` is `system`, text parts are one text, null is "".
-
-    Beside role and content, calls of tools are refused and the rest is ignored.
-    """
+    """A message as in the seed's protocol: `developer` is `system`, text parts are one text, null is empty."""
     if not isinstance(message, dict):
         return message
     if called := [name for name in ("tool_calls", "function_call", "audio") if message.get(name)]:

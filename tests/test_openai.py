@@ -128,7 +128,7 @@ IMAGE = {"type": "image_url", "image_url": {"url": "x"}}
     ({"response_format": {"type": "json_object"}}, "response_format"), ({"seed": 1.5}, "seed"),
     ({"extra_body": {"min_p": 0.1}}, "min_p"), ({"stop": ["a"] * 5}, "stop"), ({"stop": ""}, "stop"),
     ({"top_p": "x"}, "top_p"),
-    ({"stream_options": {"x": 1}}, "stream_options.x"), ({"temperature": "x"}, "temperature"),
+    ({"temperature": "x"}, "temperature"), ({"stream_options": 1}, "stream_options"),
     ({"messages": [{"role": "user", "content": [IMAGE]}]}, "text parts"),
     ({"messages": [{"role": "assistant", "tool_calls": [{"id": "1"}]}, *HELLO]}, "tool_calls"),
     ({"messages": []}, "messages"), ({"extra_body": {"repetition_penalty": 1.1}}, "repetition_penalty"),
@@ -149,7 +149,7 @@ IGNORED |= dict(verbosity="low", service_tier="auto", prompt_cache_key="x", safe
 def test_openai_what_is_harmless_or_unknown_is_ignored():
     with openai_client("Hi", END) as (client, scripted, _):
         unknown = {"chat_id": "1", "session_id": "2", "background_tasks": {"title": True}, "\u2028": 1}
-        complete(client, **IGNORED, extra_body=unknown | {"repetition_penalty": 1.0, "min_p": 0})
+        complete(client, **IGNORED, extra_body=unknown | {"repetition_penalty": 1.0, "min_p": 0, "stream_options": {"x": 1}})
         complete(client)
         assert scripted.asked[0] == scripted.asked[1]
 
@@ -291,6 +291,46 @@ def test_openai_stop_sequences_are_looked_for_in_what_is_shown():
 def test_the_pages_stream_still_has_the_calculators_blocks():
     with Client(make_app(ScriptedEngine(*TOLD, END))).post("/chat/completions", json=body()) as response:
         assert text_of(response.get_data()) == f"{SUM}{OUTPUT}12 × 34 = 408."
+
+# ---- Completions -------------------------------------------------------------------------------------------
+
+
+def test_openai_completions_go_on_with_a_text_or_with_tokens():
+    with openai_client("lo", END) as (client, scripted, app):
+        go_on = client.completions.create
+        reply = go_on(model="any", prompt="Hel", max_tokens=9, temperature=0.5, stop=["x"], seed=3)
+        assert (reply.object, reply.choices[0].text, reply.choices[0].finish_reason) == ("text_completion", "lo", "stop")
+        assert reply.id.startswith("cmpl-") and (reply.usage.prompt_tokens, reply.usage.completion_tokens) == (4, 2)
+        ids = [TOKENIZER.special["<|bos|>"], *TOKENIZER.encode("Hel")]
+        for prompt in (ids, [ids], ["Hel"]):
+            go_on(model="any", prompt=prompt)
+        assert [asked["prompt"] for asked in scripted.asked] == [ids] * 4 and scripted.asked[0]["seed"] == 3
+        chunks = list(go_on(model="any", prompt="Hel", stream=True, echo=True, stream_options={"include_usage": True}))
+        assert "".join(chunk.choices[0].text for chunk in chunks[:-1]) == "Hello"
+        assert chunks[-2].choices[0].finish_reason == "stop" and chunks[-1].usage.total_tokens == 6
+        assert app.pool.available == 1
+
+
+def test_openai_a_completion_may_be_nothing_but_the_echo():
+    writer = engine.Engine(tiny_model(), TOKENIZER)
+    for prompt in ("Hello", TOKENIZER.encode("Hello")):
+        asked = {"prompt": prompt, "max_tokens": 0, "echo": True}
+        reply = Client(make_app(writer)).post("/v1/completions", json=asked).json
+        assert reply["choices"][0]["text"] == "Hello" and reply["usage"]["completion_tokens"] == 0
+        assert reply["choices"][0]["finish_reason"] == "length"
+
+
+@pytest.mark.parametrize("fields, word", [
+    ({}, "prompt"), ({"prompt": ""}, "prompt"), ({"prompt": ["a", "b"]}, "prompt"), ({"prompt": 5}, "prompt"),
+    ({"prompt": [[1], [2]]}, "prompt"), ({"prompt": [1, True]}, "prompt"), ({"prompt": [-1]}, "token"),
+    ({"prompt": [10**9]}, "token"), ({"prompt": "a" * 5000}, "4096"), ({"prompt": "a", "logprobs": 0}, "logprobs"),
+    ({"prompt": "a", "n": 2}, "n "), ({"prompt": "a", "suffix": "b"}, "suffix"), ({"prompt": "a\ud800"}, "surrogate"),
+    ({"prompt": "a" * 32001}, "32000"), ({"prompt": "a", "echo": 1}, "echo"),
+])  # fmt: skip
+def test_openai_completions_refuse_what_makes_no_sense(fields, word):
+    scripted = ScriptedEngine("Hi", END)
+    answer = Client(make_app(scripted)).post("/v1/completions", data=json.dumps(fields))
+    assert answer.status_code == 400 and word in answer.json["error"]["message"] and not scripted.asked
 
 
 def test_openai_models_are_listed_and_found_by_id():
