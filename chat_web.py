@@ -684,7 +684,7 @@ CHANGING = {  # what would change a reply and cannot be had, with the values tha
 
 @dataclass(frozen=True)
 class OpenAIChat(Chat):
-    """A request of POST /v1/chat/completions. What is in CHANGING is refused by name, other things ignored."""
+    """A request of POST /v1/chat/completions. What stands in CHANGING is refused by name."""
 
     include_usage: bool = False
 
@@ -808,7 +808,7 @@ def typed(body: dict, name: str, kind: type, default):
 
 
 def plain(number: int, message):
-    """A message as in the seed's protocol: `developer` is `system`, text parts are one text, null is empty."""
+    """A message as the seed's protocol has it: `developer` is `system`, text parts are a text, null is ""."""
     if not isinstance(message, dict):
         return message
     if called := [name for name in ("tool_calls", "function_call", "audio") if message.get(name)]:

@@ -1939,7 +1939,8 @@ def test_openai_who_leaves_at_the_first_chunk_is_in_the_log_too(caplog):
 
 
 @pytest.mark.parametrize("asked", [
-    {"\ud800\n": 1}, {"stream_options": {"\ud800": 1}}, {"messages": [SYSTEM | {"\ud800": 1}, *body()["messages"]]}
+    {"\ud800\n": 1}, {"stream_options": {"\ud800": 1}},
+    {"messages": [SYSTEM | {"\ud800": 1}, *body()["messages"]]},
 ])  # fmt: skip
 def test_openai_a_name_that_is_no_text_is_ignored_as_any_other(asked):
     client, data = Client(make_app(ScriptedEngine("Hi", END))), json.dumps(body() | asked)

@@ -1,7 +1,7 @@
 """What the worst request body costs beside a harmless one of its size: python bench/bodies.py [SECONDS]
 
-Random search over structures, texts, sizes and chunks. It counts processor time from the body's first byte to the
-end of its answer, without the model, and prints the worst ratio of each structure.
+Random search over structures, texts, sizes and chunks. It counts processor time from the body's first byte to
+the end of its answer, without the model, and prints the worst ratio of each structure.
 """
 
 import io
@@ -14,6 +14,8 @@ from collections.abc import Iterator
 
 from common import ROOT, ScriptedEngine, scripted_app
 
+import tiktoken
+
 import chat_web
 import checkpoint
 
@@ -22,8 +24,8 @@ PATTERN = (  # nanochat's newest; the demo's own is older
     r"\s+(?!\S)|\s+"
 )
 PROSE = "The quick brown fox jumps over the lazy dog; then it sleeps, says the hound. " * 500
-PIECES = ["a", "A", "1", " ", "\n", " \n", "!", "'s", "\r", "é", "ก", "a\u0301", "𓀀", "🙂", "\u200d", "\0", "\\", '"',
-          "[", "{", ",", ":", "a1 ", "x\u2028", "<|python_start|>", " the"]  # fmt: skip
+PIECES = ["a", "A", "1", " ", "\n", " \n", "!", "'s", "\r", "é", "ก", "a\u0301", "𓀀", "🙂", "\u200d", "\0",
+          "\\", '"', "[", "{", ",", ":", "a1 ", "x\u2028", "<|python_start|>", " the"]  # fmt: skip
 LARGEST = chat_web.MAX_BODY
 
 
@@ -51,8 +53,8 @@ def parts(rng: random.Random, size: int) -> bytes:
 def values(rng: random.Random, size: int) -> bytes:
     """A list of one kind of value, again and again."""
     digits = str(rng.getrandbits(rng.choice((3, 60, 900, 3000))))
-    value = rng.choice((digits, digits[:18] + "e200", "-0.0", '""', '"ab"', "null", "true", "[]", "{}", '{"a":1}',
-                        json.dumps(texts(rng, rng.choice((2, 30, 3000))))))  # fmt: skip
+    value = rng.choice((digits, digits[:18] + "e200", "-0.0", '""', '"ab"', "null", "true", "[]", "{}",
+                        '{"a":1}', json.dumps(texts(rng, rng.choice((2, 30, 3000))))))  # fmt: skip
     return b'{"x":[' + f"{value},".encode() * (size // (len(value) + 1)) + b"1]}"
 
 
@@ -63,7 +65,8 @@ def keys(rng: random.Random, size: int) -> bytes:
 
 
 def nested(rng: random.Random, size: int) -> bytes:
-    depth, (opened, closed) = rng.choice((2, 10, 300, 900, size // 2)), rng.choice((("[", "]"), ('{"a":', "1}")))
+    depth = rng.choice((2, 10, 300, 900, size // 2))
+    opened, closed = rng.choice((("[", "]"), ('{"a":', "1}")))
     one = opened * depth + ("" if closed == "]" else "1") + closed[-1] * depth
     return b'{"x":[' + f"{one},".encode() * (size // (len(one) + 1)) + b"1]}"
 
@@ -104,9 +107,10 @@ class Costs:
 
     def __init__(self):
         demo = checkpoint.read_tokenizer(ROOT / "demo" / "tokenizer" / "tokenizer.pkl")
-        encoding = demo.encoding
-        ranks = {encoding.decode_single_token_bytes(rank): rank for rank in range(demo.size - len(demo.special))}
-        encoding = type(encoding)("bodies", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens=demo.special)
+        text = demo.encoding.decode_single_token_bytes
+        ranks = {text(rank): rank for rank in range(demo.size - len(demo.special))}
+        tables = {"mergeable_ranks": ranks, "special_tokens": demo.special}
+        encoding = tiktoken.Encoding("bodies", pat_str=PATTERN, **tables)
         said = [*encoding.encode_ordinary("a" * 40), demo.special["<|assistant_end|>"]]
         tokenizer = checkpoint.Tokenizer(encoding, demo.special)
         self.app = scripted_app(1, tokenizer, ScriptedEngine(said))

@@ -76,7 +76,8 @@ def behind_nginx(tmp_path, *ports, rate="30r/m", streams=4, patience="10s"):
     )
     (tmp_path / "site.conf").write_text(conf)
     (tmp_path / "nginx.conf").write_text(
-        f"{'user root;' if os.geteuid() == 0 else ''} daemon off; worker_processes 4; pid {tmp_path}/pid; error_log {tmp_path}/error.log; events {{}}"
+        f"{'user root;' if os.geteuid() == 0 else ''} daemon off; worker_processes 4; pid {tmp_path}/pid;"
+        f"error_log {tmp_path}/error.log; events {{}}"
         f"http {{ access_log off; {temporary} include {tmp_path}/site.conf; }}"
     )
     process = subprocess.Popen(

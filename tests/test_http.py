@@ -47,7 +47,7 @@ def loading_app():
 
 
 def sent_slowly(port, path, size, pieces=8, pause=0.05, claimed=None) -> tuple:
-    """Status and body of the answer to a client that sends head and body apart, and reads when all is sent."""
+    """Status and body of the answer to a client that sends head and body apart, and reads afterwards."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     connection.putrequest("POST", path)
     connection.putheader("Content-Length", str(claimed or size))

@@ -14,7 +14,8 @@ from standins import END, ScriptedEngine, expect, make_app, open_page, serving
 def page_at(context, place: str):
     """The page at a place, in which {port} is the port of a real server."""
     app = make_app(ScriptedEngine("Hello there.", END))
-    framed = Response("<iframe src='http://localhost:{}/' width=900 height=700></iframe>", mimetype="text/html")
+    frame = "<iframe src='http://localhost:{}/' width=900 height=700></iframe>"
+    framed = Response(frame, mimetype="text/html")
     places = DispatcherMiddleware(app, {"/some/path": app, "/frame": framed})
     with serving(places) as port:
         framed.data = framed.data.replace(b"{}", b"%d" % port)
@@ -27,7 +28,8 @@ def page_at(context, place: str):
 
 
 @pytest.mark.parametrize("place", [
-    "http://127.0.0.1:{port}/frame", "http://127.0.0.1:{port}/some/path/", "http://user:pass@127.0.0.1:{port}/",
+    "http://127.0.0.1:{port}/frame", "http://127.0.0.1:{port}/some/path/",
+    "http://user:pass@127.0.0.1:{port}/",
 ])  # fmt: skip
 def test_the_page_chats_where_people_put_it(context, place):
     with page_at(context, place) as page:
