@@ -1020,7 +1020,7 @@ class Server(ThreadedWSGIServer):
         listener.close()  # werkzeug has a copy; this one would keep accepting after shutdown
         self.connected: Counter[str] = Counter()  # address -> connections
         self.refused: dict[socket.socket, float] = {}  # and until when each is read, the oldest first
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self.descriptors = math.inf
         with contextlib.suppress(ImportError):  # on Windows
             import resource
@@ -1088,7 +1088,8 @@ class Server(ThreadedWSGIServer):
 
     def is_short_of_descriptors(self, newest: socket.socket) -> bool:
         """The lowest free one has just become the newest socket's, and each connection may need a second."""
-        return newest.fileno() + self.connected.total() > self.descriptors
+        with self.lock:
+            return newest.fileno() + self.connected.total() > self.descriptors
 
     def dismiss(self, address: str) -> None:
         with self.lock:
