@@ -67,10 +67,15 @@ MAX_MESSAGE_LENGTH = 8000  # characters of one message
 MAX_CONVERSATION_LENGTH = 32000  # characters of all messages
 MAX_HEAD = 2**17  # bytes, of request line and headers
 MAX_BODY = 2**20  # bytes: 32,000 characters escaped as \uXXXX\uXXXX take 384,000
+MAX_VALUES = 50_000  # of [ { , and : in a body, text included: each value costs far more than its bytes
+MAX_CHUNKS = 8192  # of a body that comes in chunks
 MAX_CONNECTIONS = 512  # each is a thread
+MAX_REFUSED = 128  # connections beyond those that are still being told so
+SPARE_DESCRIPTORS = 16  # of those that the system allows, for all but connections
 MAX_WAITING = 64  # requests that wait for a worker; the next one is told to come back
 WAIT_SECONDS = 50  # for a worker; proxies give up at 60
 REQUEST_SECONDS = 20  # for a request's head and body together
+DRAINED = 4 * MAX_BODY  # bytes that are read after a refusal, so that it arrives
 SEND_SECONDS = 30  # a reply may wait for its reader this long, in all
 SHUTDOWN_SECONDS = 10  # running replies may still end
 LOOK_SECONDS = 0.001  # between two looks at whether the reader is still there; most tokens take longer
@@ -87,6 +92,8 @@ class Chat:
     It also knows how its protocol writes a reply; this one is the page's.
     """
 
+    has_messages, lenient = True, False  # whether there are any, and as OpenAI's clients have them
+
     messages: list[dict]
     temperature: float
     top_k: int
@@ -95,13 +102,23 @@ class Chat:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     streamed: bool = True
+    skip_special_tokens: bool = False  # leaves out the calculator's blocks
+    echo: bool = False  # the reply begins with the prompt
 
     @classmethod
     def parse(cls, body: dict, defaults: dict) -> "Chat":
         """Raises BadRequest for what no reading makes sense of; numbers out of range are clamped."""
         limits = {name: (defaults[name], low, high) for name, (_, low, high) in SAMPLING.items()}
         numbers = {name: clamp(name, body.get(name), *ends) for name, ends in limits.items()}
-        return cls(parse_messages(body.get("messages")), **numbers)
+        messages = parse_messages(body.get("messages"), cls.lenient) if cls.has_messages else []
+        return cls(messages, **numbers)
+
+    def prompt(self, tokenizer, context: int) -> tuple[list[int], int]:
+        """The tokens that the model reads, and how many messages found no room."""
+        try:
+            return tokenizer.fit_prompt(self.messages, context, self.max_tokens)
+        except ValueError as error:
+            raise BadRequest(str(error)) from None
 
     def write(self, pieces: Iterator[str], reply: "Reply", model: str) -> Iterator[bytes]:
         """The reply's pieces of text as events. A failure is the last one, and there is no `done` then."""
@@ -125,26 +142,34 @@ def clamp(name: str, value, default, low, high):
     return type(low)(min(max(value, low), high))
 
 
-def parse_messages(messages) -> list[dict]:
-    """The messages as the tokenizer takes them: a system message in front if any, the user's last."""
+def parse_messages(messages, lenient: bool = False) -> list[dict]:
+    """The messages as the tokenizer takes them: one system message in front, if any, then the others."""
     if not isinstance(messages, list) or not messages:
         raise BadRequest('messages must be a list of {"role": ..., "content": ...} objects, and not empty')
     if len(messages) > MAX_MESSAGES:
         raise BadRequest(f"{len(messages)} messages are too many: {MAX_MESSAGES} is the limit")
-    checked = [parse_message(number, message) for number, message in enumerate(messages, 1)]
+    checked = [parse_message(number, message, lenient) for number, message in enumerate(messages, 1)]
     total = sum(len(message["content"]) for message in checked)
     if total > MAX_CONVERSATION_LENGTH:
         raise BadRequest(f"{total} characters are too many: {MAX_CONVERSATION_LENGTH} is the limit of all")
-    if checked[-1]["role"] != "user":
-        raise BadRequest("the last message must be the user's")
-    return checked
+    system = [message["content"] for message in checked if message["role"] == "system" and message["content"]]
+    rest = [message for message in checked if message["role"] != "system"]
+    if not rest:
+        raise BadRequest("the last message must be the user's, or the assistant's for its reply to go on")
+    if not system:
+        return rest
+    if all(message["role"] != "user" for message in rest):
+        raise BadRequest("a system message needs a message of the user's")
+    return [{"role": "system", "content": "\n\n".join(system)}, *rest]
 
 
-def parse_message(number: int, message) -> dict:
+def parse_message(number: int, message, lenient: bool) -> dict:
+    message = plain(number, message) if lenient else message
     role, content = (message.get(key) if isinstance(message, dict) else None for key in ("role", "content"))
-    if role not in ("user", "assistant") and (role != "system" or number > 1):
-        raise BadRequest(f'message {number}: role must be "user", "assistant" or, in the first one, "system"')
-    if not isinstance(content, str) or not content:
+    if role not in ("user", "assistant") and (role != "system" or number > 1 and not lenient):
+        where = "" if lenient else ", in the first one,"
+        raise BadRequest(f'message {number}: role must be "user", "assistant" or{where} "system"')
+    if not isinstance(content, str) or not content and (role == "user" or not lenient):
         raise BadRequest(f"message {number}: content must be a text, and not empty")
     if len(content) > MAX_MESSAGE_LENGTH:
         raise BadRequest(f"message {number} has {len(content)} characters: {MAX_MESSAGE_LENGTH} is the limit")
@@ -157,30 +182,69 @@ class ClientGone(Exception):
     """The client hung up; there is nobody to answer."""
 
 
+TOO_LARGE = f"the body may have {MAX_BODY} bytes at most"
+
+
 def read_json(environ: dict) -> dict:
     """A request's body as a JSON object, whatever its content type says: curl -d sends none of JSON's."""
-    length = environ.get("CONTENT_LENGTH", "")
-    if "HTTP_TRANSFER_ENCODING" in environ or not length:
-        raise LengthRequired("the request must say its Content-Length, and not come in chunks")
-    if not re.fullmatch("[0-9]+", length):  # int() would take "+2", " 2" and "2_0"
-        raise BadRequest("Content-Length must be one number")
-    if len(length) > 18 or int(length) > MAX_BODY:
-        raise RequestEntityTooLarge(f"the body may have {MAX_BODY} bytes at most")
+    body = read_body(environ)
+    if len(body) - len(body.translate(None, b"[{,:")) > MAX_VALUES:  # counted before any is built
+        raise BadRequest(f"the JSON has more than {MAX_VALUES} brackets, commas and colons")
     try:
-        body = environ["wsgi.input"].read(int(length))
-    except TimeoutError:
-        raise RequestTimeout(f"the request did not arrive within {REQUEST_SECONDS} seconds") from None
-    except OSError:
-        raise ClientGone from None
-    if len(body) < int(length):
-        raise BadRequest(f"the body ended after {len(body)} of {length} bytes")
-    try:
-        value = json.loads(body.decode("utf-8"), parse_constant=no_constant)
+        value = json.loads(body.decode("utf-8"), parse_int=parse_int, parse_constant=no_constant)
     except (ValueError, RecursionError) as error:
         raise BadRequest(f"the body is not valid JSON in UTF-8: {error}") from None
     if not isinstance(value, dict):
         raise BadRequest('the body must be a JSON object: {"messages": [...]}')
     return value
+
+
+def read_body(environ: dict) -> bytes:
+    """All of a request's body. It then leaves the environ: of what stays there the rest is still to come."""
+    length, coding = environ.get("CONTENT_LENGTH", ""), environ.get("HTTP_TRANSFER_ENCODING")
+    if coding is not None and (length or coding.lower() != "chunked"):
+        raise BadRequest("a body has a Content-Length or Transfer-Encoding: chunked, and nothing else")
+    if coding is None and not length:
+        raise LengthRequired("the request must say its Content-Length, or come in chunks")
+    if coding is None and not re.fullmatch("[0-9]+", length):  # int() would take "+2", " 2" and "2_0"
+        raise BadRequest("Content-Length must be one number")
+    if len(length) > 18 or int(length or 0) > MAX_BODY:
+        raise RequestEntityTooLarge(TOO_LARGE)
+    try:
+        stream = environ["wsgi.input"]
+        body = read_chunks(stream) if coding else stream.read(int(length))
+    except TimeoutError:
+        raise RequestTimeout(f"the request did not arrive within {REQUEST_SECONDS} seconds") from None
+    except OSError:
+        raise ClientGone from None
+    if not coding and len(body) < int(length):
+        raise BadRequest(f"the body ended after {len(body)} of {length} bytes")
+    del environ["wsgi.input"]
+    return body
+
+
+def read_chunks(stream) -> bytes:
+    """A body in chunks (RFC 9112, 7.1). Werkzeug's own decoder believes whatever size a chunk claims."""
+    parts, left = [], MAX_BODY
+    for _ in range(MAX_CHUNKS):
+        head = re.fullmatch(rb"([0-9a-fA-F]{1,16})[ \t]*(;.*)?\r\n", stream.readline(256))
+        size = int(head[1], 16) if head else 0
+        if size > left:
+            raise RequestEntityTooLarge(TOO_LARGE)
+        if head and not size:
+            any(stream.readline(256) in (b"\r\n", b"") for _ in range(100))  # trailers, up to an empty line
+            return b"".join(parts)
+        parts.append(stream.read(size))
+        left -= size
+        if not head or len(parts[-1]) < size or stream.readline(2) != b"\r\n":
+            raise BadRequest("the body ended early, or in chunks that are malformed")
+    raise BadRequest(f"the body comes in more than {MAX_CHUNKS} chunks")
+
+
+def parse_int(digits: str) -> int:
+    if len(digits) > 1000:
+        raise ValueError(f"a number has {len(digits)} digits")
+    return int(digits)
 
 
 def no_constant(name: str):
@@ -309,6 +373,7 @@ CORS = {
     "Access-Control-Expose-Headers": "X-Dropped-Messages, X-Prompt-Tokens, Retry-After",
     "Access-Control-Max-Age": "86400",
 }
+NO_CACHE = "no-cache, no-transform"  # proxies that compress would hold events back
 
 
 class ChatRequest(Request):
@@ -335,6 +400,7 @@ class ChatServer:
             "/health": ("GET", self.on_health),
             "/stats": ("GET", self.on_stats),
             "/v1/chat/completions": ("POST", lambda request: self.on_chat(request, OpenAIChat)),
+            "/v1/completions": ("POST", lambda request: self.on_chat(request, OpenAICompletion)),
             "/v1/models": ("GET", self.on_models),
         }
 
@@ -361,12 +427,13 @@ class ChatServer:
             response = refusal(request, InternalServerError("a fault of the server's own; see its log"))
         response.headers.extend(CORS)
         if not request.reply:  # whose own line is written at its end
-            line = ascii(f"{request.method} {request.path}")
+            line = ascii(f"{request.method} {request.path}"[:200])
             log.info("%s %s %d", request.remote_addr or "-", line, response.status_code)
         return response(environ, start_response)
 
     def dispatch(self, request: ChatRequest) -> Response:
-        path = "/v1/models" if request.path.startswith("/v1/models/") else request.path
+        path = request.path.rstrip("/") or "/"
+        path = "/v1/models" if path.startswith("/v1/models/") else path
         if path not in self.routes:
             raise NotFound(f"there is nothing here; there is {', '.join(self.routes)}")
         method, handler = self.routes[path]
@@ -383,10 +450,7 @@ class ChatServer:
             raise busy("every GPU has failed" if self.tokenizer else "the model is still loading")
         self.check_waiting(None)
         chat = protocol.parse(read_json(request.environ), self.settings.sampling)
-        try:
-            prompt, dropped = self.tokenizer.fit_prompt(chat.messages, self.context, chat.max_tokens)
-        except ValueError as error:
-            raise BadRequest(str(error)) from None
+        prompt, dropped = chat.prompt(self.tokenizer, self.context)
         reply = Reply(request.remote_addr or "-", len(chat.messages), len(prompt), self.tokenizer.stops)
         pieces = self.pieces(chat, prompt, reply, request.environ.get("werkzeug.socket"))
         next(pieces)  # it has its worker, and gives it back however it ends, even if nobody reads it
@@ -396,7 +460,7 @@ class ChatServer:
             response.call_on_close(pieces.close)
         else:
             response = json_response(chat.whole(pieces, reply, self.name))
-        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # the second is nginx's
+        headers = {"Cache-Control": NO_CACHE, "X-Accel-Buffering": "no"}  # the second is nginx's
         response.headers.extend(headers | {"X-Dropped-Messages": dropped, "X-Prompt-Tokens": len(prompt)})
         return response
 
@@ -434,9 +498,13 @@ class ChatServer:
             reply.gpu = worker.gpu_id
             yield ""
             check()  # the client may have left while it waited
+            yield self.tokenizer.decode(prompt).removeprefix("<|bos|>") if chat.echo else ""
             engine, sampling = worker.engine, (chat.temperature, chat.top_k, chat.seed, chat.top_p)
             tokens = reply.watch(engine, engine.generate(prompt, chat.max_tokens, *sampling, check))
-            for text in reply.until(chat.stop, self.tokenizer.stream_text(tokens)):
+            texts = self.tokenizer.stream_text(tokens)
+            if chat.skip_special_tokens:
+                texts = reply.without_tools(texts, prompt, self.tokenizer.special)
+            for text in reply.until(chat.stop, texts):
                 yield text
                 check()
             reply.finish = "stop" if reply.stopped or reply.last_token in reply.stop_tokens else "length"
@@ -500,7 +568,7 @@ class ChatServer:
             raise busy("there is no model yet")
         name = model_id(self.name)
         model = {"id": name, "object": "model", "created": self.created, "owned_by": "nanochat"}
-        asked = request.path.removeprefix("/v1/models").removeprefix("/")
+        asked = request.path.removeprefix("/v1/models").strip("/")
         if asked not in ("", name):
             raise NotFound(f"there is no such model; there is {name}")
         return json_response(model if asked else {"object": "list", "data": [model]})
@@ -537,6 +605,17 @@ class Reply:
             self.tokens, self.last_token = self.tokens + 1, token
             yield token
 
+    def without_tools(self, texts: Iterator[str], prompt: list[int], special: dict) -> Iterator[str]:
+        """The texts, "" for those of the calculator's blocks. The prompt's reply may have begun in one."""
+        starts = special["<|python_start|>"], special["<|output_start|>"]
+        ends = special["<|python_end|>"], special["<|output_end|>"]
+        borders = *starts, *ends, special["<|assistant_start|>"]
+        inside = next((token for token in reversed(prompt) if token in borders), None) in starts
+        for text in texts:  # each is the last token's
+            inside = inside or self.last_token in starts
+            yield "" if inside else text
+            inside = inside and self.last_token not in ends
+
     def until(self, stops: tuple[str, ...], texts: Iterator[str]) -> Iterator[str]:
         """The texts up to the first stop sequence that is whole. What may yet become one is held back."""
         kept = ""
@@ -547,8 +626,9 @@ class Reply:
                 end, size = min(found)  # the first to be whole, and of those the longest
                 yield kept[: end + size]
                 return
-            starts = (stop[:size] for stop in stops for size in range(len(stop) - 1, 0, -1))
-            size = max((len(start) for start in starts if kept.endswith(start)), default=0)
+            longest = min(len(kept), max(map(len, stops), default=1) - 1)
+            held = (size for size in range(longest, 0, -1) if any(s.startswith(kept[-size:]) for s in stops))
+            size = next(held, 0)
             yield kept[: len(kept) - size]
             kept = kept[len(kept) - size :]
         if kept:
@@ -594,44 +674,42 @@ def refusal(request: Request, error: HTTPException) -> Response:
 
 # ---- OpenAI's protocol: the same pipeline, another wire format ---------------------------------------------
 
-UNDERSTOOD = {"model", "messages", "stream", "stream_options", "stop", "seed", "temperature", "top_p",
-              "top_k", "max_tokens", "max_completion_tokens"}  # fmt: skip
-LABELS = {"user", "metadata", "safety_identifier", "prompt_cache_key"}  # they ask nothing of a reply
-NO_EFFECT = {  # the values that ask for what happens anyway
-    "n": [1], "presence_penalty": [0], "frequency_penalty": [0], "logit_bias": [{}], "logprobs": [False],
-    "top_logprobs": [0], "tools": [[]], "tool_choice": ["none", "auto"], "parallel_tool_calls": [True, False],
+CHANGING = {  # what would change a reply and cannot be had, with the values that ask for what happens anyway
+    "n": [1], "best_of": [1], "presence_penalty": [0], "frequency_penalty": [0], "repetition_penalty": [1],
+    "length_penalty": [1], "logit_bias": [{}], "min_p": [0], "typical_p": [1], "min_tokens": [0],
+    "ignore_eos": [False], "stop_token_ids": [[]], "bad_words": [[]], "use_beam_search": [False],
+    "logprobs": [False], "top_logprobs": [0], "tools": [[]], "tool_choice": ["none", "auto"],
     "functions": [[]], "function_call": ["none", "auto"], "response_format": [{"type": "text"}],
-    "store": [False], "modalities": [["text"]], "service_tier": ["auto", "default"],
+    "suffix": [""], "structured_outputs": [], "guided_json": [], "guided_regex": [], "guided_choice": [],
+    "grammar": [], "modalities": [["text"]], "audio": [], "web_search_options": [],
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class OpenAIChat(Chat):
-    """A request of POST /v1/chat/completions. What it asks for and cannot have is refused by name."""
+    """A request of POST /v1/chat/completions. What stands in CHANGING is refused by name."""
 
     include_usage: bool = False
 
+    lenient = True
+    kind, streamed_kind, prefix = "chat.completion", "chat.completion.chunk", "chatcmpl"
+    opening = {"delta": {"role": "assistant", "content": ""}}
+
     @classmethod
     def parse(cls, body: dict, defaults: dict) -> "OpenAIChat":
-        for name, value in body.items():
-            known = name in UNDERSTOOD or name in LABELS or value is None
-            if not known and value not in NO_EFFECT.get(name, []):
-                raise BadRequest(f"{name[:50]} is not supported, or not with this value")
-        messages, longest = body.get("messages"), body.get("max_completion_tokens")
-        if isinstance(messages, list):
-            messages = [plain(number, message) for number, message in enumerate(messages, 1)]
-        longest = body.get("max_tokens") if longest is None else longest
-        body = body | {"messages": messages, "max_tokens": longest}
-        chat = super().parse(body, defaults)
+        for name, neutral in CHANGING.items():
+            if body.get(name) is not None and body[name] not in neutral:
+                raise BadRequest(f"{name} is not supported, or not with this value")
+        longest = body.get("max_tokens") if (new := body.get("max_completion_tokens")) is None else new
+        longest = SAMPLING["max_tokens"][2] if longest == -1 else longest  # some clients' word for no limit
         options = typed(body, "stream_options", dict, {})
-        if unknown := [name for name in options if name != "include_usage" and options[name]]:
-            raise BadRequest(f"stream_options.{unknown[0][:50]} is not supported")
         return dataclasses.replace(
-            chat,
+            super().parse(body | {"max_tokens": longest}, defaults),
             top_p=clamp("top_p", body.get("top_p"), *TOP_P),
             seed=None if body.get("seed") is None else typed(body, "seed", int, 0) % 2**63,  # torch's range
             stop=stop_sequences(body.get("stop")),
             streamed=typed(body, "stream", bool, False),
+            skip_special_tokens=typed(body, "skip_special_tokens", bool, True),
             include_usage=typed(options, "include_usage", bool, False),
         )
 
@@ -643,20 +721,26 @@ class OpenAIChat(Chat):
         return counts | {"prompt_tokens_details": details}
 
     def frame(self, kind: str, model: str) -> dict:
-        name = f"chatcmpl-{random.getrandbits(64):016x}"
+        name = f"{self.prefix}-{random.getrandbits(64):016x}"
         return {"id": name, "object": kind, "created": int(time.time()), "model": model_id(model)}
 
-    def write(self, pieces: Iterator[str], reply: "Reply", model: str) -> Iterator[bytes]:
-        frame = self.frame("chat.completion.chunk", model) | ({"usage": None} if self.include_usage else {})
+    def part(self, text: str) -> dict:
+        return {"delta": {"content": text} if text else {}}
 
-        def chunk(delta: dict, finish: str | None = None) -> bytes:
-            return event(frame | {"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
+    def message(self, text: str) -> dict:
+        return {"message": {"role": "assistant", "content": text, "refusal": None}}
+
+    def write(self, pieces: Iterator[str], reply: "Reply", model: str) -> Iterator[bytes]:
+        frame = self.frame(self.streamed_kind, model) | ({"usage": None} if self.include_usage else {})
+
+        def chunk(part: dict, finish: str | None = None) -> bytes:
+            return event(frame | {"choices": [{"index": 0, **part, "finish_reason": finish}]})
 
         try:
-            yield chunk({"role": "assistant", "content": ""})
+            yield chunk(self.opening)
             for text in pieces:
-                yield chunk({"content": text}) if text else b""
-            yield chunk({}, reply.finish)
+                yield chunk(self.part(text)) if text else b""
+            yield chunk(self.part(""), reply.finish)
             if self.include_usage:
                 yield event(frame | {"choices": [], "usage": self.usage(reply)})
             yield b"data: [DONE]\n\n"
@@ -664,9 +748,50 @@ class OpenAIChat(Chat):
             yield event(openai_error(failure.description, "server_error"))
 
     def whole(self, pieces: Iterator[str], reply: "Reply", model: str) -> dict:
-        message = {"role": "assistant", "content": "".join(pieces), "refusal": None}
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": reply.finish}
-        return self.frame("chat.completion", model) | {"choices": [choice], "usage": self.usage(reply)}
+        message = self.message("".join(pieces))
+        choice = {"index": 0, **message, "logprobs": None, "finish_reason": reply.finish}
+        return self.frame(self.kind, model) | {"choices": [choice], "usage": self.usage(reply)}
+
+
+@dataclass(frozen=True)
+class OpenAICompletion(OpenAIChat):
+    """A request of POST /v1/completions: the model goes on with a text, or with its tokens."""
+
+    given: str | list[int] = ""
+
+    has_messages = False
+    kind, streamed_kind, prefix = "text_completion", "text_completion", "cmpl"
+    opening = {"text": ""}
+
+    @classmethod
+    def parse(cls, body: dict, defaults: dict) -> "OpenAICompletion":
+        completion, given = super().parse(body, defaults), body.get("prompt")
+        if body.get("logprobs") is not None:  # here 0 asks for some too
+            raise BadRequest("logprobs is not supported")
+        if isinstance(given, list) and len(given) == 1 and not isinstance(given[0], int):
+            given = given[0]  # a batch of one
+        ids = isinstance(given, list) and all(type(token) is int for token in given)
+        if not given or not ids and not isinstance(given, str) or len(given) > MAX_CONVERSATION_LENGTH:
+            raise BadRequest(f"prompt must be a text, or a list of tokens, of 1 to {MAX_CONVERSATION_LENGTH}")
+        if not ids and re.search("[\ud800-\udfff]", given):
+            raise BadRequest("the prompt holds half a surrogate pair, which is no character")
+        longest = 0 if body.get("max_tokens") == 0 else completion.max_tokens  # there may be just an echo
+        more = {"given": given, "echo": typed(body, "echo", bool, False), "max_tokens": longest}
+        return dataclasses.replace(completion, **more)
+
+    def prompt(self, tokenizer, context: int) -> tuple[list[int], int]:
+        text = isinstance(self.given, str)
+        tokens = [tokenizer.special["<|bos|>"], *tokenizer.encode(self.given)] if text else self.given
+        if not 0 <= min(tokens) <= max(tokens) < tokenizer.size:
+            raise BadRequest(f"tokens are numbers from 0 to {tokenizer.size - 1}")
+        if len(tokens) + min(self.max_tokens, 1) > context:
+            raise BadRequest(f"the prompt takes {len(tokens)} tokens, in a context of {context}")
+        return tokens, 0
+
+    def part(self, text: str) -> dict:
+        return {"text": text}
+
+    message = part
 
 
 def openai_error(sentence: str, kind: str) -> dict:
@@ -686,11 +811,11 @@ def typed(body: dict, name: str, kind: type, default):
 
 
 def plain(number: int, message):
-    """A message as the seed's protocol has it: `developer` is `system`, text parts are one text."""
+    """A message as the seed's protocol has it: `developer` is `system`, text parts are a text, null is ""."""
     if not isinstance(message, dict):
         return message
-    if unknown := [name for name in message if name not in ("role", "content") and message[name]]:
-        raise BadRequest(f"message {number}: {unknown[0][:50]} is not supported")
+    if called := [name for name in ("tool_calls", "function_call", "audio") if message.get(name)]:
+        raise BadRequest(f"message {number}: {called[0]} is not supported")
     role, content = message.get("role"), message.get("content")
     if isinstance(content, list):
         parts = [part for part in content if isinstance(part, dict) and part.get("type") == "text"]
@@ -698,7 +823,7 @@ def plain(number: int, message):
         if len(texts) < len(content):
             raise BadRequest(f"message {number}: content may be a text or a list of text parts, nothing else")
         content = "".join(texts)
-    return {"role": "system" if role == "developer" else role, "content": content}
+    return {"role": "system" if role == "developer" else role, "content": "" if content is None else content}
 
 
 def stop_sequences(stop) -> tuple[str, ...]:
@@ -729,10 +854,10 @@ class Page:
         self.headers = {
             "Content-Security-Policy": f"default-src 'none'; script-src 'sha256-{digest}'; "
             "connect-src 'self'; style-src 'unsafe-inline'; img-src 'self' data:; "
-            "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+            "base-uri 'none'; form-action 'none'",  # other sites may frame it: it has no login to steal
             "X-Content-Type-Options": "nosniff",
             "Referrer-Policy": "no-referrer",
-            "Cache-Control": "no-cache",
+            "Cache-Control": NO_CACHE,
         }
 
     def response(self, about: dict) -> Response:
@@ -762,29 +887,6 @@ class RequestReader(io.RawIOBase):
         received = self.sock.recv_into(buffer)
         self.left -= received
         return received
-
-
-class Drain:
-    """What werkzeug empties before it closes a connection, or the client would see a reset and no answer.
-
-    By itself it would read ten megabytes, or until the client closes, and hold on to the request so long.
-    """
-
-    def __init__(self, sock: socket.socket):
-        self.sock, self.deadline, self.left = sock, None, 4 * MAX_BODY
-
-    def read(self, size: int) -> bytes:
-        self.deadline = self.deadline or time.monotonic() + 0.5
-        try:
-            self.sock.settimeout(max(self.deadline - time.monotonic(), 0.001))
-            data = self.sock.recv(min(65536, self.left))
-        except OSError:
-            return b""
-        self.left -= len(data)
-        return data
-
-    def close(self) -> None:
-        pass
 
 
 UNFLUSHED = (b"HTTP/1.1 100 Continue\r\n\r\n", b"0\r\n\r\n")  # what werkzeug writes without a flush after it
@@ -840,14 +942,17 @@ class Connection(WSGIRequestHandler):
     def setup(self) -> None:
         super().setup()
         self.rfile.close()
-        self.rfile = io.BufferedReader(RequestReader(self.connection, REQUEST_SECONDS))
+        self.rfile = self.reader = io.BufferedReader(RequestReader(self.connection, REQUEST_SECONDS))
         self.wfile = ResponseWriter(self.connection, SEND_SECONDS)
 
     def parse_request(self) -> bool:
+        if self.raw_requestline in (b"\r\n", b"\n"):  # RFC 9112, 2.2: an empty line before it is ignored
+            self.raw_requestline = self.rfile.readline(MAX_HEAD // 2)
         if not super().parse_request():
             return False
         if self.request_version == "HTTP/1.0":
             self.protocol_version = "HTTP/1.0"  # or werkzeug answers in chunks, which 1.0 does not know
+            del self.headers["Expect"]  # nor does it know 100 Continue
         if self.request_version == "HTTP/0.9":
             self.send_error(400, "HTTP/0.9 is not spoken here")
             return False
@@ -866,9 +971,29 @@ class Connection(WSGIRequestHandler):
         lengths = self.headers.get_all("Content-Length", [])
         if len(lengths) > 1:
             environ["CONTENT_LENGTH"] = ", ".join(lengths)  # werkzeug takes the last; read_json takes none
-        self.rfile.raw.left = MAX_BODY
-        self.rfile = Drain(self.connection)  # the environ has the reader; werkzeug only empties what is left
+        environ["wsgi.input"] = self.reader
+        if not lengths and "HTTP_TRANSFER_ENCODING" not in environ:
+            del environ["wsgi.input"]  # there is no body
+        self.reader.raw.left = DRAINED
+        self.rfile = io.BytesIO()  # werkzeug would read on before it closes the reply, and hold its worker
         return environ
+
+    def run_wsgi(self) -> None:
+        super().run_wsgi()
+        if "wsgi.input" not in self.environ:
+            self.reader.raw.deadline = 0  # the request was read: what has come after it is read, no more
+        self.read_on(self.headers["Content-Length"])
+
+    def read_on(self, length: str | None = None) -> None:
+        """Reads what a client still sends after its answer, or it would see a reset and no answer.
+
+        A body may take as long as one that is not refused.
+        """
+        left = int(length) if length and re.fullmatch("[0-9]{1,7}", length) else DRAINED
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            self.connection.shutdown(socket.SHUT_WR)  # so that who reads up to the end has it now
+            while left > 0 and (data := self.reader.read1(min(left, 65536))):
+                left -= len(data)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """For requests that never reach the application."""
@@ -876,9 +1001,8 @@ class Connection(WSGIRequestHandler):
         sentence = explain or message or HTTPStatus(code).description
         self.wfile.write(raw_refusal(code, sentence))
         self.wfile.flush()
-        self.close_connection, drain = True, Drain(self.connection)
-        while drain.read(65536):  # what still comes, so that the client sees this answer and not a reset
-            pass
+        self.close_connection, self.reader.raw.left = True, DRAINED
+        self.read_on()
 
     def version_string(self) -> str:
         return "chat_web"
@@ -898,7 +1022,13 @@ class Server(ThreadedWSGIServer):
         super().__init__(host, port, app, Connection, fd=listener.fileno())
         listener.close()  # werkzeug has a copy; this one would keep accepting after shutdown
         self.connected: Counter[str] = Counter()  # address -> connections
-        self.lock = threading.Lock()
+        self.refused: dict[socket.socket, float] = {}  # and until when each is read, the oldest first
+        self.lock = threading.RLock()
+        self.descriptors = math.inf
+        with contextlib.suppress(ImportError):  # on Windows
+            import resource
+
+            self.descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE_DESCRIPTORS
 
     def get_request(self):
         try:
@@ -908,12 +1038,9 @@ class Server(ThreadedWSGIServer):
             raise
 
     def process_request(self, request, client_address) -> None:
-        if not self.admit(client_address[0]):
+        if not self.admit(request, client_address[0]):
             log.info("%s 503: too many connections", client_address[0])
-            sentence = f"too many connections: the limit is {MAX_CONNECTIONS}, half for one address"
-            with contextlib.suppress(OSError):
-                request.send(raw_refusal(503, sentence))
-            return self.shutdown_request(request)
+            return self.refuse(request)
         try:
             super().process_request(request, client_address)
         except BaseException:  # no thread could be started
@@ -926,13 +1053,46 @@ class Server(ThreadedWSGIServer):
         finally:
             self.dismiss(client_address[0])
 
-    def admit(self, address: str) -> bool:
+    def refuse(self, sock: socket.socket) -> None:
+        """Tells a connection that it is one too many. It stays open until its client has read that."""
+        sock.setblocking(False)
+        sentence = f"too many connections: the limit is {MAX_CONNECTIONS}, half for one address"
+        with contextlib.suppress(OSError):
+            sock.send(raw_refusal(503, sentence))
+            sock.shutdown(socket.SHUT_WR)
+        self.refused[sock] = time.monotonic() + REQUEST_SECONDS
+        if len(self.refused) > MAX_REFUSED or self.is_short_of_descriptors(sock):
+            self.end_refusal(next(iter(self.refused)))
+
+    def end_refusal(self, sock: socket.socket) -> None:
+        del self.refused[sock]
+        self.shutdown_request(sock)
+
+    def service_actions(self) -> None:
+        """Reads what refused clients still send. It is called after every connection and in between."""
+        for sock, deadline in [*self.refused.items()]:
+            try:
+                received = len(sock.recv(65536))
+                self.refused[sock] -= REQUEST_SECONDS * received / DRAINED  # bounds the size as well
+                ended = not received
+            except OSError as error:
+                ended = not isinstance(error, BlockingIOError)
+            if ended or time.monotonic() > deadline:
+                self.end_refusal(sock)
+
+    def admit(self, sock: socket.socket, address: str) -> bool:
         """Counts a connection, unless there are too many, or its address has half of all there may be."""
         with self.lock:
             own, total = self.connected[address], self.connected.total()
             full = total >= MAX_CONNECTIONS or own >= MAX_CONNECTIONS // 2
+            full = full or self.is_short_of_descriptors(sock)
             self.connected[address] += not full
             return not full
+
+    def is_short_of_descriptors(self, newest: socket.socket) -> bool:
+        """The lowest free one has just become the newest socket's, and each connection may need a second."""
+        with self.lock:
+            return newest.fileno() + self.connected.total() > self.descriptors
 
     def dismiss(self, address: str) -> None:
         with self.lock:
@@ -948,7 +1108,8 @@ def listen(host: str, port: int) -> socket.socket:
     """A listening socket, before anything else is tried. SystemExit says why it cannot be."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=1024)
+        both = host == "::" and socket.has_dualstack_ipv6()
+        return socket.create_server((host, port), family=family, backlog=1024, dualstack_ipv6=both)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise SystemExit(f"port {port} is in use by another program; pass another -p") from None
@@ -1104,7 +1265,7 @@ def main(argv: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     app = ChatServer(settings, Page(Path(__file__).with_name("ui.html")))
     server = Server(listen(settings.host, settings.port), app)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True).start()
     stop = threading.Event()
 
     def on_signal(number, frame) -> None:

@@ -578,22 +578,27 @@ class Tokenizer:
         return [token for part in ids for token in part]
 
     def render(self, messages: list[dict]) -> list[int]:
-        """A conversation as training wrote it, up to where the reply begins.
+        """A conversation as training wrote it, up to where the reply begins, or goes on.
 
-        Messages are {"role": ..., "content": ...}. A leading system message joins the first user message.
+        Messages are {"role": ..., "content": ...}. A leading system message joins the first user message. The
+        assistant's as the last one is the beginning of the reply.
         """
-        special, system = self.special, ""
-        tokens = [special["<|bos|>"]]
+        tokens, system = [self.special["<|bos|>"]], ""
         for message in messages:
             if message["role"] == "system":
                 system = message["content"] + "\n\n"
-            elif message["role"] == "user":
-                text, system = system + message["content"], ""
-                tokens += [special["<|user_start|>"], *self.encode(text), special["<|user_end|>"]]
-            else:
-                reply = self.encode_reply(message["content"])
-                tokens += [special["<|assistant_start|>"], *reply, special["<|assistant_end|>"]]
-        return tokens + [special["<|assistant_start|>"]]
+                continue
+            tokens += self.encode_message(message, system)
+            system = "" if message["role"] == "user" else system
+        if messages[-1]["role"] == "assistant":
+            return tokens[:-1]
+        return [*tokens, self.special["<|assistant_start|>"]]
+
+    def encode_message(self, message: dict, system: str = "") -> list[int]:
+        """A message between its two marks. The system text goes before a user's."""
+        role, text = message["role"], message["content"]
+        inner = self.encode(system + text) if role == "user" else self.encode_reply(text)
+        return [self.special[f"<|{role}_start|>"], *inner, self.special[f"<|{role}_end|>"]]
 
     def fit_prompt(self, messages: list[dict], context: int, max_tokens: int) -> tuple[list[int], int]:
         """The prompt that fits into the context beside the reply, and how many messages were left out.
@@ -604,17 +609,25 @@ class Tokenizer:
         limit = context - min(max_tokens, context // 4)
         system = [message for message in messages[:1] if message["role"] == "system"]
         rest = messages[len(system) :]
-        turns = sorted({0, *(i for i, message in enumerate(rest) if message["role"] == "user")})
+        users = [i for i, message in enumerate(rest) if message["role"] == "user"]
+        turns = sorted({0, *users})
+        sizes = [len(self.encode_message(message)) for message in rest]  # once: there may be hundreds
+        around = 0 if rest[-1]["role"] == "assistant" else 2
+        before = system[0]["content"] + "\n\n" if system else ""
 
-        def prompt(turn: int) -> list[int]:
-            return self.render(system + rest[turns[turn] :])
+        def size(turn: int) -> int:
+            total = sum(sizes[turns[turn] :]) + around
+            if not system or not users:
+                return total
+            joined = max(turns[turn], users[0])
+            return total - sizes[joined] + len(self.encode_message(rest[joined], before))
 
-        first = bisect.bisect_left(range(len(turns)), True, key=lambda turn: len(prompt(turn)) <= limit)
+        first = bisect.bisect_left(range(len(turns)), True, key=lambda turn: size(turn) <= limit)
         if first == len(turns):
             what = "the system message and the newest message take" if system else "the newest message takes"
-            tokens = f"{len(prompt(first - 1))} tokens, and only {limit} fit"
+            tokens = f"{size(first - 1)} tokens, and only {limit} fit"
             raise ValueError(f"{what} {tokens} beside the reply in a context of {context} tokens")
-        return prompt(first), turns[first]
+        return self.render(system + rest[turns[first] :]), turns[first]
 
     def stream_text(self, tokens: Iterable[int]) -> Iterator[str]:
         """The text of each token as far as its characters are whole, maybe "": joined, they are the reply.

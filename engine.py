@@ -379,6 +379,15 @@ class Calculator:
         self.expression: list[int] | None = None  # None outside of a block
         self.forced: deque[int] = deque()
 
+    def resume(self, prompt: list[int]) -> None:
+        """Takes note of the beginning of the reply, if the prompt ends in one."""
+        start = self.tokenizer.special["<|assistant_start|>"]
+        places = (place for place in range(len(prompt), 0, -1) if prompt[place - 1] == start)
+        for token in prompt[next(places, len(prompt)) :]:
+            if not self.forced or self.forced.popleft() != token:
+                self.forced.clear()  # what follows is not the answer, or not all of it
+            self.see(token)
+
     def see(self, token: int) -> None:
         """Takes note of the next token of the reply, sampled or forced."""
         special = self.tokenizer.special
@@ -467,6 +476,7 @@ class Engine:
             torch.cuda.set_device(self.model.device)
         self.reply_id += 1
         reply_id, calculator = self.reply_id, Calculator(self.tokenizer)
+        calculator.resume(prompt)
         self.reused = self.shared_prefix(prompt) if seed is None else 0
         del self.cached[self.reused :]
         self.cache.rewind(self.reused, prompt[self.reused - 1])

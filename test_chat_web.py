@@ -260,7 +260,7 @@ def tiny_model(era_name="R2", context=64, device="cpu", kind=engine.FastGPT) -> 
 class NoTools:
     """A tokenizer to which no token is special: a reply neither stops nor calculates."""
 
-    special, stops = dict.fromkeys(("<|python_start|>", "<|python_end|>"), -1), frozenset()
+    special, stops = dict.fromkeys(checkpoint.SPECIALS, -1), frozenset()
 
 
 def replied(model, prompt, *settings) -> list[int]:
@@ -1408,7 +1408,7 @@ MISTAKES = {  # the word in the refusal -> requests
     "message 1: role": [{"messages": ["Hi"]}],
     "message 2: role": [{"messages": [SYSTEM, SYSTEM, *body()["messages"]]}],
     "role": [{"messages": [{"content": "Hi"}]}, messages("Hi", role="tool"), messages("Hi", role=["user"])],
-    "last message": [messages("Hi", role="system"), messages("Hi", role="assistant")],
+    "last message": [messages("Hi", role="system")],
     "content": [{"messages": [{"role": "user"}]}, messages(""), messages(5), messages(PARTS)],
     "surrogate": [messages("a\ud800b")],
     "500": [messages(*["x"] * 501)],
@@ -1443,7 +1443,7 @@ RAW = {
     "a byte order mark": (b"\xef\xbb\xbf{}", 400, "JSON"),
     "1e999": (b'{"messages": [{"role": "user", "content": "a"}], "temperature": 1e999}', 400, "temperature"),
     "Infinity": (b'{"messages": [{"role": "user", "content": "a"}], "temperature": Infinity}', 400, "JSON"),
-    "a number of 5,000 digits": (b'{"top_k": ' + b"1" * 5000 + b"}", 400, ""),
+    "a number of 5,000 digits": (b'{"top_k": ' + b"1" * 5000 + b"}", 400, "5000 digits"),
     "nested 100,000 deep": (b"[" * 100_000, 400, "JSON"),
     "nested objects": (b'{"a":' * 50_000 + b"1" + b"}" * 50_000, 400, "JSON"),
     "over 1 MiB": (b"x" * (2**20 + 1), 413, str(2**20)),
@@ -1941,12 +1941,12 @@ def test_openai_who_leaves_at_the_first_chunk_is_in_the_log_too(caplog):
 
 
 @pytest.mark.parametrize("asked", [
-    {"\ud800\n": 1}, {"stream_options": {"\ud800": 1}}, {"messages": [SYSTEM | {"\ud800": 1}]}
+    {"\ud800\n": 1}, {"stream_options": {"\ud800": 1}},
+    {"messages": [SYSTEM | {"\ud800": 1}, *body()["messages"]]},
 ])  # fmt: skip
-def test_openai_a_name_that_is_no_text_is_refused_as_any_other(asked):
-    client, data = Client(make_app(ScriptedEngine())), json.dumps(body() | asked)
-    response = client.post("/v1/chat/completions", data=data)
-    assert response.status_code == 400 and "not supported" in response.json["error"]["message"]
+def test_openai_a_name_that_is_no_text_is_ignored_as_any_other(asked):
+    client, data = Client(make_app(ScriptedEngine("Hi", END))), json.dumps(body() | asked)
+    assert client.post("/v1/chat/completions", data=data).json["choices"][0]["message"]["content"] == "Hi"
 
 
 @pytest.mark.parametrize("streamed", [True, False])
@@ -2038,13 +2038,13 @@ def test_an_http_1_0_client_gets_no_chunks(port):
     assert b"chunked" not in raw
 
 
-@pytest.mark.parametrize("head", [
-    b"", b"Transfer-Encoding: chunked\r\n", b"Transfer-Encoding: gzip, chunked\r\n",
-    b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n",
+@pytest.mark.parametrize("head, status", [
+    (b"", 411), (b"Transfer-Encoding: gzip, chunked\r\n", 400), (b"Transfer-Encoding: identity\r\n", 400),
+    (b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n", 400),
 ])  # fmt: skip
-def test_a_body_without_a_length_is_411(port, head):
+def test_a_body_without_a_length_is_411_and_one_of_two_lengths_400(port, head, status):
     raw = talk(port, POST + head + b"\r\nfffffff\r\nabc")
-    assert raw.startswith(b"HTTP/1.1 411") and b'{"detail": "' in raw
+    assert raw.startswith(b"HTTP/1.1 %d" % status) and b'{"detail": "' in raw
 
 
 @pytest.mark.parametrize("n", ["abc", "-5", "+{}", "{0}, {0}", "{}_0", "0x2", "7\r\nContent-Length: {}", "²"])
@@ -2315,9 +2315,10 @@ def test_torch_is_asked_for_huge_pages_unless_the_operator_says_otherwise(chosen
 
 
 @contextlib.contextmanager
-def started(*command, cwd=HERE, **variables):
+def started(*command, cwd=HERE, port=0, **variables):
     """The server as a user starts it, on a free port; yields the process, the port and what it said."""
-    argv = [sys.executable, *map(str, command), "--host", "127.0.0.1", "-p", "0", "--device-type", "cpu"]
+    argv = [sys.executable, *map(str, command), "--host", "127.0.0.1", "-p", str(port)]
+    argv += ["--device-type", "cpu"]
     env = environment(**{"OMP_NUM_THREADS": "1"} | variables)  # as here, so that busy neighbours slow it less
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     process = subprocess.Popen(argv, cwd=cwd, env=env, text=True, **pipes)
@@ -2427,7 +2428,7 @@ def test_idle_connections_of_one_address_leave_others_an_answer():
     app = make_app(ScriptedEngine("ok", END))
     with serving(app) as port, contextlib.ExitStack() as stack:
         before = threading.active_count()
-        for _ in range(400):
+        for _ in range(320):
             stack.enter_context(connect(port)).setblocking(False)
         assert b'"done"' in talk(port, request_bytes(body()), "127.0.0.2")
         most = chat_web.MAX_CONNECTIONS // 2 + 1  # the neighbour's may be ending

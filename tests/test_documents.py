@@ -80,7 +80,8 @@ def test_the_readme_names_every_flag_endpoint_and_limit():
         for word in (flag, short, default):
             assert word is None or f"`{word}`" in readme
     endpoints = [f"GET {path}" for path in ("/", "/health", "/stats", "/v1/models")]
-    for endpoint in (*endpoints, "POST /chat/completions", "POST /v1/chat/completions"):
+    endpoints += [f"POST {path}" for path in ("/chat/completions", "/v1/chat/completions", "/v1/completions")]
+    for endpoint in endpoints:
         assert f"`{endpoint}`" in readme
     c, names = chat_web, ("temperature", "top-k", "max tokens")
     sampling = list(zip(names, c.SAMPLING.values(), strict=True))

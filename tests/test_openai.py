@@ -6,7 +6,22 @@ import subprocess
 
 import pytest
 
-from standins import END, ScriptedEngine, TOKENIZER, body, debian, make_app, package, run_quietly, serving
+from werkzeug.test import Client
+
+import engine
+from standins import (
+    END,
+    ScriptedEngine,
+    TOKENIZER,
+    body,
+    debian,
+    make_app,
+    package,
+    run_quietly,
+    serving,
+    text_of,
+)
+from test_chat_web import tiny_model
 
 openai = package("openai")
 HELLO = body("Hello")["messages"]
@@ -113,9 +128,10 @@ IMAGE = {"type": "image_url", "image_url": {"url": "x"}}
     ({"response_format": {"type": "json_object"}}, "response_format"), ({"seed": 1.5}, "seed"),
     ({"extra_body": {"min_p": 0.1}}, "min_p"), ({"stop": ["a"] * 5}, "stop"), ({"stop": ""}, "stop"),
     ({"top_p": "x"}, "top_p"),
-    ({"stream_options": {"x": 1}}, "stream_options.x"), ({"temperature": "x"}, "temperature"),
+    ({"temperature": "x"}, "temperature"), ({"stream_options": 1}, "stream_options"),
     ({"messages": [{"role": "user", "content": [IMAGE]}]}, "text parts"),
-    ({"messages": [{"role": "user", "content": "x", "name": "me"}]}, "name"), ({"messages": []}, "messages"),
+    ({"messages": [{"role": "assistant", "tool_calls": [{"id": "1"}]}, *HELLO]}, "tool_calls"),
+    ({"messages": []}, "messages"), ({"extra_body": {"repetition_penalty": 1.1}}, "repetition_penalty"),
     ({"messages": [{"role": "user", "content": "x" * 8001}]}, "8000"), ({"messages": ["x"]}, "role"),
 ])  # fmt: skip
 def test_openai_what_is_not_supported_is_refused_by_name_with_the_right_exception(fields, word):
@@ -124,6 +140,202 @@ def test_openai_what_is_not_supported_is_refused_by_name_with_the_right_exceptio
             complete(client, **fields)
         assert word in caught.value.body["message"] and caught.value.body["type"] == "invalid_request_error"
         assert not scripted.asked and app.pool.available == 1
+
+
+IGNORED = dict(user="me", metadata={"a": "b"}, store=True, reasoning_effort="low", parallel_tool_calls=True)
+IGNORED |= dict(verbosity="low", service_tier="auto", prompt_cache_key="x", safety_identifier="x")
+
+
+def test_openai_what_is_harmless_or_unknown_is_ignored():
+    with openai_client("Hi", END) as (client, scripted, _):
+        unknown = {"chat_id": "1", "session_id": "2", "background_tasks": {"title": True}, "\u2028": 1}
+        unknown |= {"repetition_penalty": 1.0, "min_p": 0, "stream_options": {"x": 1}}
+        complete(client, **IGNORED, extra_body=unknown)
+        complete(client)
+        assert scripted.asked[0] == scripted.asked[1]
+
+
+SYSTEM = {"role": "system", "content": "Be kind."}
+HI = {"role": "assistant", "content": "Hi"}
+
+
+@pytest.mark.parametrize("sent, same_as", [
+    ([{"role": "user", "content": "Hello", "name": "me"}], HELLO),
+    ([*HELLO, HI | {"name": "bot", "refusal": None, "annotations": [], "reasoning_content": "?"}, *HELLO],
+     [*HELLO, HI, *HELLO]),
+    ([SYSTEM, {"role": "system", "content": ""}, SYSTEM, *HELLO],
+     [{"role": "system", "content": "Be kind.\n\nBe kind."}, *HELLO]),
+    ([*HELLO, HI, {"role": "developer", "content": "Be brief."}, *HELLO, SYSTEM],
+     [{"role": "system", "content": "Be brief.\n\nBe kind."}, *HELLO, HI, *HELLO]),
+    ([{"role": "system", "content": ""}, *HELLO], HELLO),
+])  # fmt: skip
+def test_openai_messages_come_as_real_clients_have_them(sent, same_as):
+    with openai_client("Hi", END) as (client, scripted, _):
+        complete(client, sent)
+        assert scripted.asked[0]["prompt"] == TOKENIZER.render(same_as)
+
+
+@pytest.mark.parametrize("empty", ["", None, []])
+def test_openai_a_reply_that_was_empty_may_come_back(empty):
+    with openai_client("Hi", END) as (client, scripted, _):
+        complete(client, [*HELLO, {"role": "assistant", "content": empty}, *HELLO])
+        start, end = (TOKENIZER.special[f"<|assistant_{word}|>"] for word in ("start", "end"))
+        prompt = scripted.asked[0]["prompt"]
+        place = prompt.index(start)
+        assert prompt[place + 1] == end
+        complete(client, [*HELLO, {"role": "assistant", "content": empty}])
+        assert scripted.asked[1]["prompt"] == TOKENIZER.render(HELLO)
+
+
+def test_openai_system_messages_alone_are_refused():
+    with openai_client("Hi", END) as (client, scripted, _):
+        for sent in ([SYSTEM], [SYSTEM, HI]):
+            with pytest.raises(openai.BadRequestError):
+                complete(client, sent)
+        assert not scripted.asked
+
+
+def test_openai_max_tokens_of_minus_one_is_no_limit():
+    with openai_client("Hi", END) as (client, scripted, _):
+        complete(client, max_tokens=-1)
+        complete(client, max_completion_tokens=-1)
+        assert [asked["max_tokens"] for asked in scripted.asked] == [4096, 4096]
+
+
+# ---- A reply that has begun --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/chat/completions", "/v1/chat/completions"])
+def test_a_conversation_that_ends_with_the_assistants_words_is_continued(path):
+    scripted = ScriptedEngine("lo!", END)
+    asked = {"messages": [SYSTEM, *HELLO, {"role": "assistant", "content": "Hel"}], "max_tokens": 7}
+    with Client(make_app(scripted)).post(path, json=asked) as response:
+        raw = response.get_data()
+    whole = path.startswith("/v1") and json.loads(raw)["choices"][0]["message"]["content"]
+    assert (whole or text_of(raw)) == "lo!" and scripted.asked[0]["max_tokens"] == 7
+    prompt = TOKENIZER.render([SYSTEM, *HELLO])
+    assert scripted.asked[0]["prompt"] == [*prompt, *TOKENIZER.encode("Hel")]
+
+
+def test_500_messages_of_alternating_roles_are_continued():
+    scripted = ScriptedEngine("ok", END, context=100_000)
+    asked = {"messages": [HELLO[0], HI] * 250}
+    with Client(make_app(scripted)).post("/chat/completions", json=asked) as response:
+        assert text_of(response.get_data()) == "ok"
+
+
+def test_a_long_conversation_that_is_continued_keeps_what_the_reply_began_with():
+    asked = [HELLO[0], HI] * 40
+    prompt, dropped = TOKENIZER.fit_prompt(asked, 200, 20)
+    assert 0 < dropped < 78 and dropped % 2 == 0 and prompt == TOKENIZER.render(asked[dropped:])
+    assert prompt[-2:] == TOKENIZER.encode("Hi")
+
+
+SUM = "<|python_start|>12*34<|python_end|>"
+OUTPUT = "<|output_start|>408<|output_end|>"
+
+
+@pytest.mark.parametrize("begun, forced", [
+    (SUM, OUTPUT), ("So " + SUM, OUTPUT), (SUM + "<|output_start|>", "408<|output_end|>"),
+    (SUM + "<|output_start|>4", "08<|output_end|>"), (SUM + OUTPUT, ""), (SUM + OUTPUT + "12", ""),
+    (SUM + OUTPUT + SUM, OUTPUT), (SUM + "<|output_start|>5", ""), ("<|python_start|>12*", ""),
+    (SUM + "x", ""), ("", ""),
+])  # fmt: skip
+def test_a_sum_in_the_beginning_of_a_reply_is_answered_as_if_the_reply_had_come_in_one(begun, forced):
+    calculator = engine.Calculator(TOKENIZER)
+    beginning = [{"role": "assistant", "content": begun}] if begun else []
+    calculator.resume(TOKENIZER.render([*HELLO, {"role": "assistant", "content": SUM}, *HELLO, *beginning]))
+    assert list(calculator.forced) == TOKENIZER.encode_reply(forced)
+    if begun == "<|python_start|>12*":
+        for token in TOKENIZER.encode_reply("34<|python_end|>"):
+            calculator.see(token)
+        assert list(calculator.forced) == TOKENIZER.encode_reply(OUTPUT)
+
+
+def test_a_sum_that_a_reply_began_is_answered_by_the_engine_itself():
+    writer = engine.Engine(tiny_model(context=256), TOKENIZER)
+    prompt = TOKENIZER.render([*HELLO, {"role": "assistant", "content": SUM}])
+    said = list(writer.generate(prompt, 5))
+    assert said == TOKENIZER.encode_reply(OUTPUT)
+
+
+# ---- Text that people read ---------------------------------------------------------------------------------
+
+TOLD = TOKENIZER.encode_reply(f"{SUM}{OUTPUT}12 × 34 = 408.")
+
+
+def test_openai_the_calculators_blocks_are_left_out_unless_they_are_asked_for():
+    with openai_client(*TOLD, END) as (client, _, _):
+        for asked, want in (({}, "12 × 34 = 408."), ({"skip_special_tokens": True}, "12 × 34 = 408."),
+                            ({"skip_special_tokens": False}, f"{SUM}{OUTPUT}12 × 34 = 408.")):  # fmt: skip
+            reply = complete(client, extra_body=asked)
+            assert reply.choices[0].message.content == want
+            assert reply.usage.completion_tokens == len(TOLD)
+            chunks = complete(client, extra_body=asked, stream=True)
+            assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == want
+
+
+def test_openai_a_block_that_the_beginning_of_the_reply_opened_is_left_out_too():
+    with openai_client(*TOKENIZER.encode_reply(f"34<|python_end|>{OUTPUT}408."), END) as (client, _, _):
+        begun = {"role": "assistant", "content": "<|python_start|>12*"}
+        assert complete(client, [*HELLO, begun]).choices[0].message.content == "408."
+    with openai_client("408.", END) as (client, _, _):
+        begun = {"role": "assistant", "content": SUM + OUTPUT}
+        assert complete(client, [*HELLO, begun]).choices[0].message.content == "408."
+
+
+def test_openai_stop_sequences_are_looked_for_in_what_is_shown():
+    with openai_client(*TOLD, END) as (client, _, _):
+        assert complete(client, stop="34").choices[0].message.content == "12 × "
+
+
+def test_the_pages_stream_still_has_the_calculators_blocks():
+    with Client(make_app(ScriptedEngine(*TOLD, END))).post("/chat/completions", json=body()) as response:
+        assert text_of(response.get_data()) == f"{SUM}{OUTPUT}12 × 34 = 408."
+
+# ---- Completions -------------------------------------------------------------------------------------------
+
+
+def test_openai_completions_go_on_with_a_text_or_with_tokens():
+    with openai_client("lo", END) as (client, scripted, app):
+        go_on = client.completions.create
+        reply = go_on(model="any", prompt="Hel", max_tokens=9, temperature=0.5, stop=["x"], seed=3)
+        said = reply.choices[0]
+        assert (reply.object, said.text, said.finish_reason) == ("text_completion", "lo", "stop")
+        assert reply.id.startswith("cmpl-")
+        assert (reply.usage.prompt_tokens, reply.usage.completion_tokens) == (4, 2)
+        ids = [TOKENIZER.special["<|bos|>"], *TOKENIZER.encode("Hel")]
+        for prompt in (ids, [ids], ["Hel"]):
+            go_on(model="any", prompt=prompt)
+        assert [asked["prompt"] for asked in scripted.asked] == [ids] * 4 and scripted.asked[0]["seed"] == 3
+        usage = {"include_usage": True}
+        chunks = list(go_on(model="any", prompt="Hel", stream=True, echo=True, stream_options=usage))
+        assert "".join(chunk.choices[0].text for chunk in chunks[:-1]) == "Hello"
+        assert chunks[-2].choices[0].finish_reason == "stop" and chunks[-1].usage.total_tokens == 6
+        assert app.pool.available == 1
+
+
+def test_openai_a_completion_may_be_nothing_but_the_echo():
+    writer = engine.Engine(tiny_model(), TOKENIZER)
+    for prompt in ("Hello", TOKENIZER.encode("Hello")):
+        asked = {"prompt": prompt, "max_tokens": 0, "echo": True}
+        reply = Client(make_app(writer)).post("/v1/completions", json=asked).json
+        assert reply["choices"][0]["text"] == "Hello" and reply["usage"]["completion_tokens"] == 0
+        assert reply["choices"][0]["finish_reason"] == "length"
+
+
+@pytest.mark.parametrize("fields, word", [
+    ({}, "prompt"), ({"prompt": ""}, "prompt"), ({"prompt": ["a", "b"]}, "prompt"), ({"prompt": 5}, "prompt"),
+    ({"prompt": [[1], [2]]}, "prompt"), ({"prompt": [1, True]}, "prompt"), ({"prompt": [-1]}, "token"),
+    ({"prompt": [10**9]}, "token"), ({"prompt": "a" * 5000}, "4096"),
+    ({"prompt": "a", "logprobs": 0}, "logprobs"), ({"prompt": "a", "n": 2}, "n "),
+    ({"prompt": "a", "suffix": "b"}, "suffix"), ({"prompt": "a\ud800"}, "surrogate"),
+    ({"prompt": "a" * 32001}, "32000"), ({"prompt": "a", "echo": 1}, "echo"),
+])  # fmt: skip
+def test_openai_completions_refuse_what_makes_no_sense(fields, word):
+    scripted = ScriptedEngine("Hi", END)
+    answer = Client(make_app(scripted)).post("/v1/completions", data=json.dumps(fields))
+    assert answer.status_code == 400 and word in answer.json["error"]["message"] and not scripted.asked
 
 
 def test_openai_models_are_listed_and_found_by_id():

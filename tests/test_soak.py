@@ -56,7 +56,7 @@ def test_a_server_out_of_file_descriptors_recovers(base):
     write_pair(base / "chatsft_checkpoints" / "d4")
     with started("-c", POOR) as (process, port, _):
         idle = [connect(port) for _ in range(150)]
-        until(lambda: footprint(process.pid)["descriptors"] >= 60)
+        until(lambda: footprint(process.pid)["descriptors"] >= 24)
         for sock in idle:
             sock.close()
         assert json.loads(fetch(port, "/health"))["ready"]
