@@ -962,7 +962,7 @@ class Settings:
     """The command line, checked."""
 
     num_gpus: int
-    source: str | None  # None is sft, or the demo model where there is none of any kind
+    source: str | None  # None is sft if there is one, and the demo model where there is none of any kind
     sampling: dict  # name -> this server's default
     model_tag: str | None
     step: int | None
@@ -1056,13 +1056,16 @@ def pick_checkpoint(settings: Settings) -> tuple:
     checkpoint = import_checkpoint()
     base, demo = checkpoint.base_dir(), Path(__file__).with_name("demo")
     asked = (settings.source, settings.model_tag, settings.step, os.environ.get("NANOCHAT_BASE_DIR") or None)
-    if any(value is not None for value in asked) or checkpoint.holds_any(base):
-        return checkpoint.find(base, settings.source or "sft", settings.model_tag, settings.step), False
+    try:
+        return checkpoint.find(base, settings.source, settings.model_tag, settings.step), False
+    except checkpoint.NoModel:  # nor anything that looks like one
+        if any(value is not None for value in asked):
+            raise
     own = "pass -g PATH or set NANOCHAT_BASE_DIR to load a model of your own"
     if not demo.is_dir():
         raise SystemExit(f"no checkpoint in {base}, and no demo model in {demo}: {own}, or copy demo/ there")
     print(f"No checkpoint in {base}: this is the demo model, which is tiny; {own}", flush=True)
-    return checkpoint.find(demo, "sft"), True
+    return checkpoint.find(demo), True
 
 
 def pick_devices(settings: Settings) -> list:
@@ -1089,6 +1092,7 @@ def pick_devices(settings: Settings) -> list:
 def main(argv: list[str] | None = None) -> None:
     """Serves until SIGINT or SIGTERM, then lets running replies end; a second signal does not wait."""
     settings = parse_args(sys.argv[1:] if argv is None else argv)
+    sys.stdout.reconfigure(errors="backslashreplace")  # a path may have letters that the console lacks
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     app = ChatServer(settings, Page(Path(__file__).with_name("ui.html")))
     server = Server(listen(settings.host, settings.port), app)

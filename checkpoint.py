@@ -9,12 +9,16 @@ whose sentence names the file and the key, shape or number. Nothing here knows H
 import bisect
 import codecs
 import contextlib
+import io
 import json
+import math
+import mmap
 import os
 import pickle
 import re
+import zipfile
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import tiktoken
@@ -34,7 +38,7 @@ class CheckpointError(Exception):
 # ---- One door for Python -----------------------------------------------------------------------------------
 
 
-def load_model(source="sft", tag=None, step=None, device="auto", dtype="bfloat16") -> Engine:
+def load_model(source=None, tag=None, step=None, device="auto", dtype="bfloat16") -> Engine:
     """An engine that chats, from the files that chat_web.py would take with -i, -g and -s.
 
     device is "auto" or one of torch's, dtype "bfloat16" or "float32". Raises CheckpointError about files.
@@ -66,6 +70,14 @@ SOURCES = {
     "mid": ("mid_checkpoints",),
     "base": ("base_checkpoints",),
 }
+KINDS = {folder: source for source, folders in SOURCES.items() for folder in folders}
+TRANSFORMERS = ("model.safetensors", "model.safetensors.index.json")  # beside a config.json
+LOOKALIKE = r".*\.(safetensors|gguf|onnx|npz|incomplete)|.*model.*\.(pt|pth|bin|ckpt)(\..*)?"
+LEVELS = 4  # of folders below a path that are looked into: download tools put folders into folders
+
+
+class NoModel(CheckpointError):
+    """There is no model, and nothing that looks like one."""
 
 
 @dataclass(frozen=True)
@@ -74,80 +86,103 @@ class Found:
 
     model: Path
     meta: Path
-    tokenizer: Path
+    step: int = -1  # transformers' form has none
+    tokenizer: Path | None = None
     notes: tuple[str, ...] = ()  # what was passed over on the way, for the log
+
+    @property
+    def source(self) -> str | None:
+        """Told by the names of the three folders around the model."""
+        return next((KINDS[folder.name] for folder in self.model.parents[:3] if folder.name in KINDS), None)
 
     @property
     def name(self) -> str:
         """What people call it: tag, kind and step."""
-        tag, step = self.model.parent, int(self.model.stem.removeprefix("model_"))
-        kind = [source for source, folders in SOURCES.items() if tag.parent.name in folders]
-        return ", ".join([tag.resolve().name, *kind, f"step {step}"])
+        folder = self.model.parent
+        in_cache = folder.parent.name == "snapshots"  # the Hub's models--OWNER--NAME/snapshots/HASH
+        tag = folder.parents[1].name.split("--")[-1] if in_cache else folder.resolve().name
+        return ", ".join(filter(None, (tag, self.source, f"step {self.step}" if self.step >= 0 else None)))
 
 
 def base_dir() -> Path:
     """nanochat's own folder: $NANOCHAT_BASE_DIR, else ~/.cache/nanochat."""
-    return Path(os.environ.get("NANOCHAT_BASE_DIR") or "~/.cache/nanochat").expanduser()
+    return Path(os.path.expanduser(os.environ.get("NANOCHAT_BASE_DIR") or "~/.cache/nanochat"))
 
 
 @contextlib.contextmanager
 def readable() -> Iterator[None]:
-    """CheckpointError for a folder that this user may not look into."""
+    """CheckpointError for what this user may not look into, or what has gone."""
     try:
         yield
     except OSError as error:
-        raise CheckpointError(f"{error.filename}: {error.strerror}") from None
+        raise CheckpointError(f"{error.filename or os.curdir}: {error.strerror}") from None
 
 
 @readable()
-def holds_any(base: Path) -> bool:
-    """Whether a base directory holds a complete checkpoint of any source."""
-    parents = [base / name for names in SOURCES.values() for name in names]
-    return any(pairs(folder)[0] for parent in parents for folder in subfolders(parent))
+def find(base: Path, source: str | None = None, tag: str | None = None, step: int | None = None) -> Found:
+    """The checkpoint with this source, tag and step: where None sft if there is one, the deepest, the last.
 
-
-def subfolders(parent: Path) -> list[Path]:
-    return sorted(path for path in parent.iterdir() if path.is_dir()) if parent.is_dir() else []
-
-
-@readable()
-def find(base: Path, source: str, tag: str | None = None, step: int | None = None) -> Found:
-    """The checkpoint with this tag and step, the largest of each where None. A tag may also be a path."""
-    notes: list[str] = []
-    folder = pick_folder(base, source, tag, notes)
-    steps, lonely = pairs(folder)
-    if not steps:
-        held = f"only {', '.join(lonely)} without a meta" if lonely else f"it holds {listing(folder)}"
-        raise CheckpointError(f"no model_NNNNNN.pt with its meta_NNNNNN.json in {folder}: {held}")
+    A tag may also be the path of a model's file, of its folder, or of a folder up to LEVELS above that.
+    """
+    root, tag = root_and_tag(base, tag)
+    found, odd = search(root.parent if root.is_file() else root, levels=0 if root.is_file() else LEVELS)
+    chosen = [each for each in found if root in (each.model, each.model.parent) and root != base]
+    if not chosen and not root.is_file():
+        named = [each for each in found if tag in (None, each.model.parent.name)]
+        kinds = (source, None) if source else ("sft", None, "rl", "mid", "base")  # None: no folder tells
+        chosen = next(filter(None, ([each for each in named if each.source == kind] for kind in kinds)), [])
+    if not chosen:
+        wanted = f"no model{f' of {source}' if source else ''} in {root}{f' has the tag {tag}' if tag else ''}"
+        raise nothing_found(wanted, root, found, odd)
+    folder = max((each.model.parent for each in chosen), key=depth_then_age)
+    steps = {each.step: each for each in chosen if each.model.parent == folder}
     if step is not None and step not in steps:
         held = ", ".join(map(str, sorted(steps)))
         raise CheckpointError(f"no step {step} in {folder}: it holds {held}; pass one of them with -s")
-    notes += [f"{folder / name} has no meta beside it and is skipped" for name in lonely]
-    model, meta = steps[max(steps) if step is None else step]
-    return Found(model, meta, find_tokenizer(folder), tuple(notes))
+    model = steps[max(steps) if step is None else step]
+    notes = [f"{path} {reason} and is skipped" for path, reason in odd.items() if folder == path.parent]
+    tags = sorted(folder.parent.iterdir()) if folder.parent.parent == base and not tag else []
+    empty = [path for path in tags if path.is_dir() and not any(path in each.model.parents for each in found)]
+    notes += [f"{path} holds no complete checkpoint and is skipped" for path in empty]
+    if root == base and not source and model.source not in ("sft", None):
+        notes.append(f"there is no sft model in {base}: this one is of {model.source}")
+    tokenizer, borrowed = find_tokenizer(folder, root, base)
+    return replace(model, tokenizer=tokenizer, notes=(*notes, *borrowed))
 
 
-def pick_folder(base: Path, source: str, tag: str | None, notes: list[str]) -> Path:
-    """The folder of one model: by its path, by its tag, or the deepest one there is."""
-    if tag and ("/" in tag or os.sep in tag or tag.startswith(("~", "."))):
-        path = Path(tag).expanduser()
-        if not path.is_dir():
-            raise CheckpointError(f"-g {tag}: there is no such folder")
-        return path
-    folders = [folder for name in SOURCES[source] for folder in subfolders(base / name)]
-    if tag:
-        here = [Path(tag)] if Path(tag).is_dir() else []
-        for named in [folder for folder in folders if folder.name == tag] + here:
-            return named
-        others = ", ".join(folder.name for folder in folders) or "none"
-        searched = base / SOURCES[source][0]
-        raise CheckpointError(f"no tag {tag} in {searched}: there are {others}; pass -g TAG or -g PATH")
-    complete = [folder for folder in folders if pairs(folder)[0]]
-    skipped = [folder for folder in folders if folder not in complete]
-    notes += [f"{folder} holds no complete checkpoint and is skipped" for folder in skipped]
-    if not complete:
-        raise CheckpointError(nothing_found(base, source))
-    return max(complete, key=depth_then_age)
+def root_and_tag(base: Path, tag: str | None) -> tuple[Path, str | None]:
+    """Where to look, and for which tag: in the base directory for this one, or in a path for any."""
+    path = Path(os.path.expanduser(tag or "")).absolute()
+    if not tag or any((base / kind / tag).is_dir() for kind in KINDS if Path(tag).name == tag):
+        return base, tag
+    if path.exists():
+        return path, None
+    if "/" in tag or os.sep in tag or tag.startswith(("~", ".")):
+        raise CheckpointError(f"-g {tag}: there is no such file or folder")
+    return base, tag
+
+
+def search(root: Path, levels: int) -> tuple[list[Found], dict[Path, str]]:
+    """All models in a folder and below it; and what looks like a model and is none, with the reason."""
+    found, odd = [], {}
+    failed = lambda error: odd.update({Path(error.filename): f"cannot be read: {error.strerror}"})  # noqa: E731
+    for folder, below, names in os.walk(root, onerror=failed if root.exists() else None, followlinks=True):
+        here, before = Path(folder), len(found)
+        if len(here.relative_to(root).parts) == levels:
+            below.clear()
+        if here.name == "snapshots":  # of the Hub's cache: only the newest
+            below[:] = sorted(below, key=lambda name: (here / name).stat().st_mtime)[-1:]
+        for path in (here / name for name in sorted(names)):
+            pair = re.fullmatch(r"model_([0-9]+)\.pt", path.name)
+            meta = here / (f"meta_{pair[1]}.json" if pair else "config.json")
+            if (pair or path.name in TRANSFORMERS) and path.is_file() and meta.is_file():
+                found.append(Found(path, meta, int(pair[1]) if pair else -1))
+            elif pair:
+                odd[path] = f"has no {meta.name} beside it" if path.is_file() else "is a link to nothing"
+            elif len(found) == before and re.fullmatch(LOOKALIKE, path.name):
+                half = path.suffix == ".incomplete"
+                odd[path] = "is half a download" if half else "has a name or a form that is not known here"
+    return found, odd
 
 
 def depth_then_age(folder: Path) -> tuple[int, float]:
@@ -156,46 +191,35 @@ def depth_then_age(folder: Path) -> tuple[int, float]:
     return (int(match[1]) if match else -1, folder.stat().st_mtime)
 
 
-def nothing_found(base: Path, source: str) -> str:
-    searched = base / SOURCES[source][0]
-    others = [name for name, parents in SOURCES.items() if any(subfolders(base / p) for p in parents)]
-    hint = f"pass -i {' or -i '.join(others)}, or " if others and source not in others else ""
-    held = f"holds {listing(base)}" if base.is_dir() else "does not exist"
-    rest = "pass -g PATH, or set NANOCHAT_BASE_DIR to the folder that nanochat wrote"
-    return f"no checkpoint in {searched}: {base} {held}; {hint}{rest}"
+def nothing_found(wanted: str, root: Path, found: list[Found], odd: dict[Path, str]) -> CheckpointError:
+    """Says what there is instead, and what to pass."""
+    ways = [f"-i {each.source} -g {each.model}" if each.source else f"-g {each.model}" for each in found]
+    held = ways or [f"{path} {reason}" for path, reason in odd.items()]
+    if held:
+        return CheckpointError(f"{wanted}; {'pass' if ways else 'but'} {'; or '.join(held[:10])}")
+    held = ", ".join(sorted(os.listdir(root))[:10]) or "nothing" if root.is_dir() else "does not exist"
+    there = f"which holds {held}" if root.is_dir() else f"which {held}"
+    usual = f"nanochat writes model_NNNNNN.pt with meta_NNNNNN.json, mostly to {SOURCES['sft'][0]}/TAG"
+    return NoModel(f"{wanted}, {there}: {usual}; pass -g PATH, or set NANOCHAT_BASE_DIR to the folder above")
 
 
-def listing(folder: Path) -> str:
-    names = sorted(path.name for path in folder.iterdir())
-    return ", ".join(names[:10] + ["..."] * (len(names) > 10)) or "nothing"
-
-
-def pairs(folder: Path) -> tuple[dict[int, tuple[Path, Path]], list[str]]:
-    """step -> (model file, meta file) of a folder's complete pairs, and the names of lonely models."""
-    steps, lonely = {}, []
-    for model in sorted(folder.iterdir()):
-        if match := re.fullmatch(r"model_([0-9]+)\.pt", model.name):
-            meta = folder / f"meta_{match[1]}.json"
-            if meta.is_file():
-                steps[int(match[1])] = model, meta
-            else:
-                lonely.append(model.name)
-    return steps, lonely
-
-
-def find_tokenizer(folder: Path) -> Path:
-    """tokenizer.pkl beside the model, in a folder beside it, or where nanochat's base directory has it."""
-    # A tag folder may be a link to another disk: its base directory is where the link lies or leads to.
-    bases = folder.absolute().parent.parent, folder.resolve().parent.parent
-    places = dict.fromkeys((folder, folder / "tokenizer", *(base / "tokenizer" for base in bases)))
-    for place in places:
-        if (place / "tokenizer.pkl").is_file():
-            return place / "tokenizer.pkl"
-    raise CheckpointError(f"no tokenizer.pkl for {folder}: looked in {', '.join(map(str, places))}")
+def find_tokenizer(folder: Path, root: Path, base: Path) -> tuple[Path, list[str]]:
+    """The tokenizer of a model, near it; or else the base directory's, and a note about that."""
+    # A tag folder may be a link to another disk: what is above it is where the link lies or leads to.
+    starts = folder.absolute(), folder.resolve()
+    near = [*(level for start in starts for level in (start, *start.parents[:2])), root]
+    for level in (*near, base):
+        for path in (level / place / f"tokenizer.{form}" for place in ("", "tokenizer") for form in ("pkl", "json")):
+            if path.is_file():
+                return path, [] if level in near else [f"no tokenizer is near {folder}: {path} is taken"]
+    places = f"there, in tokenizer/, in the same of the two folders above, and in {base / 'tokenizer'}"
+    raise CheckpointError(f"no tokenizer.pkl and no tokenizer.json for {folder}: looked {places}")
 
 
 # ---- Architectures -----------------------------------------------------------------------------------------
 
+KNOWN = """sequence_len vocab_size n_layer n_head n_kv_head n_embd window_pattern num_experts top_k
+    num_shared_experts softcap logit_softcap rope_base rope_theta rope_bf16""".split()
 GATE = "transformer.h.{last}.attn.ve_gate.weight"
 HALF, THIRD, QUARTER = (lambda s: s // 2), (lambda s: 128 * -(-s // 384)), (lambda s: 128 * -(-s // 512))
 
@@ -282,17 +306,18 @@ def adapt(stored: dict, meta: dict, base_meta: dict, dtype) -> tuple[Era, Config
     era = detect_era(stored, max(layers))
     sizes = sizes_of(stored, given, max(layers) + 1, era)
     check_keys(stored, era, sizes)
-    cast = {}  # lambdas stay float32: they are single numbers, and bfloat16 would round them
-    for key in list(stored):  # each is let go before the next is cast, so that memory holds about one copy
-        tensor = stored.pop(key)
-        cast[key] = tensor.to(dtype if tensor.dim() > 1 else torch.float32)
+    cast = {key: cast_to(dtype, stored.pop(key)) for key in list(stored)}
     windows, notes = pick_windows(era, given, meta, sizes["L"])
     softcap, why = pick_softcap(era, meta, base_meta)
-    notes += [why] if why else []
+    rope_base, said = own_number(given, "rope_base", "rope_theta")
+    foreign = ", ".join(sorted(given.keys() - KNOWN))[:200]
+    foreign = foreign and f"model_config has {foreign}, not known here: the model may talk worse than it should"
+    notes += filter(None, (why, said, foreign))
     config = Config(
         sequence_len=given["sequence_len"], vocab_size=given["vocab_size"], n_head=given["n_head"],
-        n_kv_head=sizes["K"], n_embd=sizes["C"], windows=windows, rope_base=era.rope_base,
-        rope_bf16=era.rope_bf16, qk_scale=era.qk_scale, softcap=softcap, gate_factor=era.gate_factor,
+        n_kv_head=sizes["K"], n_embd=sizes["C"], windows=windows, softcap=softcap,
+        rope_base=rope_base or era.rope_base, rope_bf16=given.get("rope_bf16", era.rope_bf16),
+        qk_scale=era.qk_scale, gate_factor=era.gate_factor,
     )  # fmt: skip
     return era, config, to_newest_names(cast, config), notes
 
@@ -371,6 +396,16 @@ def pick_windows(era: Era, given: dict, meta: dict, n_layer: int) -> tuple[tuple
     return (*windows[:-1], long), notes  # the last layer is long whatever the pattern says
 
 
+def own_number(given: dict, *names: str) -> tuple[float | None, str]:
+    """What a model_config says itself of a constant, under any of its names, and a note of it."""
+    for name in names:
+        if (own := given.get(name)) is not None:
+            if isinstance(own, bool) or not isinstance(own, (int, float)) or not 0 < own <= 1e9:
+                raise CheckpointError(f"model_config.{name} is {own!r}, which is no positive number")
+            return float(own), f"{names[0]} {own:g}, from model_config"
+    return None, ""
+
+
 def pick_softcap(era: Era, meta: dict, base_meta: dict) -> tuple[float, str]:
     """The softcap, and how it was chosen where the checkpoint cannot tell.
 
@@ -378,11 +413,9 @@ def pick_softcap(era: Era, meta: dict, base_meta: dict) -> tuple[float, str]:
     defaults among its settings, a chat model by its base model's; one whose own settings have a dtype is
     older than that week.
     """
-    own = meta["model_config"].get("softcap")
+    own, said = own_number(meta["model_config"], "softcap", "logit_softcap")
     if own is not None:
-        if isinstance(own, bool) or not isinstance(own, (int, float)) or not 0 < own < 1e6:
-            raise CheckpointError(f"model_config.softcap is {own!r}, which is no positive number")
-        return float(own), f"softcap {own:g}, from model_config"
+        return own, said
     if era.sign != GATE or era.gate_columns != 32:
         return 15.0, ""
     override = 'add "softcap": 15 or 20 to the meta\'s model_config if you know better'
@@ -441,7 +474,7 @@ def read(found: Found, dtype: torch.dtype) -> Checkpoint:
     """Opens a checkpoint's files: each is read once, and none can run code. Raises CheckpointError."""
     tokenizer = read_tokenizer(found.tokenizer)
     meta, base_meta = read_meta(found.meta), read_base_meta(found)
-    stored = read_weights(found.model)
+    stored = read_weights(found.model, dtype)
     parameters = sum(tensor.numel() for tensor in stored.values())
     try:
         era, config, weights, notes = adapt(stored, meta, base_meta, dtype)
@@ -453,29 +486,129 @@ def read(found: Found, dtype: torch.dtype) -> Checkpoint:
     return Checkpoint(found.name, era, config, weights, tokenizer, parameters, (*found.notes, *notes))
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """A model file's tensors, in memory of their own: a file that changes later changes nothing."""
+MAX_JSON = 2**25  # bytes; the tokenizer.json of 65,536 tokens has 7 million
+PORTION = 2**26  # bytes that are read of a map before it is closed
+
+
+def cast_to(dtype: torch.dtype, tensor: Tensor, copy=False) -> Tensor:
+    """Lambdas stay float32: they are single numbers, and bfloat16 would round them."""
+    if not tensor.is_floating_point():
+        return tensor
+    return tensor.to(dtype if tensor.dim() > 1 else torch.float32, copy=copy)
+
+
+def read_weights(path: Path, dtype: torch.dtype) -> dict[str, Tensor]:
+    """A model file's tensors, cast, in memory of their own: a file that changes later changes nothing.
+
+    It is mapped anew for every portion: what was read of a map counts as memory until the map is closed.
+    """
+    form = map_archive if path.suffix == ".pt" else map_safetensors
     try:
-        with path.open("rb") as file:
-            if file.read(4) != b"PK\3\4":  # torch reads older forms in ways that have run code
-                raise ValueError("it is no zip archive, as torch has saved since 2020")
-        weights = torch.load(path, map_location="cpu", weights_only=True)
+        mapped, weights, read = form(path), {}, 0
+        for key in sorted(mapped, key=lambda key: -mapped[key].nbytes):  # the largest while there is room
+            if mapped[key].nbytes > mapped[key].untyped_storage().nbytes():
+                raise ValueError(f"key {key} has fewer numbers than its shape says")
+            weights[key], read = cast_to(dtype, mapped[key], copy=True), read + mapped[key].nbytes
+            if read > PORTION:
+                mapped.clear()
+                mapped, read = form(path), 0
     except Exception as error:  # a damaged or hostile file fails in any way, and none may be a traceback
-        raise CheckpointError(f"{path}: torch reads no plain tensors in it ({first_line(error)})") from None
+        raise CheckpointError(f"{path}: no tensors can be read from it ({first_line(error)})") from None
+    return weights
+
+
+def arrived(path: Path) -> bytes:
+    """The first bytes of a file. ValueError for what lies in the place of one that has not been downloaded."""
+    with path.open("rb") as file:
+        head = file.read(32)
+    if not head:
+        raise ValueError("it is empty: download or copy it again")
+    if head.startswith(b"version https://git-lfs"):
+        raise ValueError("it is only git-lfs's pointer to the file: run git lfs pull in its folder")
+    return head
+
+
+def map_archive(path: Path) -> dict[str, Tensor]:
+    """What torch.save wrote since 2020, a zip archive. torch reads older forms in ways that have run code."""
+    if arrived(path)[:4] != b"PK\3\4":
+        raise ValueError("it is no zip archive, as torch saves")
+    if not zipfile.is_zipfile(path):
+        raise ValueError("its end is missing: download or copy it again")
+    with zipfile.ZipFile(path) as archive:
+        if any(record.compress_type for record in archive.infolist()):
+            raise ValueError("it was compressed, which torch never does")
+    weights = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    for name in ("model", "model_state", "model_state_dict", "state_dict"):  # beside an optimiser's state
+        if isinstance(weights, dict) and isinstance(weights.get(name), dict):
+            weights = weights[name]
     values = weights.values() if isinstance(weights, dict) else [None]
     if not all(isinstance(value, Tensor) and not value.is_nested for value in values):
-        raise CheckpointError(f"{path}: it holds something else than a dict of tensors")
-    return {str(key).removeprefix("_orig_mod."): value.detach() for key, value in weights.items()}
+        raise ValueError("it holds something else than a dict of tensors")
+    wrapped = re.compile(r"(module\.|_orig_mod\.)*")  # by DistributedDataParallel, by torch.compile
+    return {wrapped.sub("", str(key), 1): value.detach() for key, value in weights.items()}
+
+
+FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+RENAMED = {  # transformers' words for nanochat's
+    "model.embed_tokens": "transformer.wte", "model.layers": "transformer.h", "mlp.fc1": "mlp.c_fc",
+    "mlp.fc2": "mlp.c_proj", "self_attn.q_proj": "attn.c_q", "self_attn.k_proj": "attn.c_k",
+    "self_attn.v_proj": "attn.c_v", "self_attn.o_proj": "attn.c_proj",
+}  # fmt: skip
+
+
+def map_safetensors(path: Path) -> dict[str, Tensor]:
+    """A length; a JSON object of names, dtypes, shapes and places; the numbers. Or the index of several such."""
+    if path.suffix == ".json":
+        shards = [path.with_name(Path(name).name) for name in set(read_json(path)["weight_map"].values())]
+        return {key: tensor for shard in sorted(shards) for key, tensor in map_safetensors(shard).items()}
+    size, weights = path.stat().st_size, {}
+    first = end = 8 + int.from_bytes(arrived(path)[:8], "little")
+    if end > min(size, MAX_JSON):
+        raise ValueError(f"its header is to end at byte {end} of {size}: it is damaged or cut off")
+    with path.open("rb") as file:
+        mapped = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_COPY)
+    numbers, header = torch.frombuffer(mapped, dtype=torch.uint8), json.loads(mapped[8:end])
+    header.pop("__metadata__", None)
+    for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+        dtype, shape, begin = FLOATS[entry["dtype"]], entry["shape"], end
+        end += math.prod(shape) * dtype.itemsize
+        if entry["data_offsets"] != [begin - first, end - first] or min(shape, default=0) < 0 or end > size:
+            raise ValueError(f"{name} is not where it should be, or has another size")
+        for theirs, ours in RENAMED.items():
+            name = name.replace(theirs, ours)
+        weights[name] = numbers[begin:end].view(dtype).view(shape)
+    if end != size:
+        raise ValueError(f"it is to end at byte {end} of {size}: it is damaged or cut off")
+    return weights
+
+
+def read_json(path: Path) -> dict:
+    try:
+        if arrived(path) and path.stat().st_size > MAX_JSON:
+            raise ValueError("it is too large")
+        data = json.loads(path.read_bytes())  # in bytes it knows a byte order mark, and UTF-16
+        if not isinstance(data, dict) or not isinstance(data.get("user_config") or {}, dict):
+            raise ValueError("it is no JSON object with objects as model_config and user_config")
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: it cannot be read as JSON ({first_line(error)})") from None
+    return data
 
 
 def read_meta(path: Path) -> dict:
-    try:
-        meta = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: it cannot be read as JSON ({first_line(error)})") from None
-    if not isinstance(meta, dict) or not isinstance(meta.get("user_config") or {}, dict):
-        raise CheckpointError(f"{path}: it is no JSON object with objects as model_config and user_config")
-    return meta
+    """The meta; or as one transformers' config.json, which has to be of nanochat's architecture."""
+    meta = read_json(path)
+    if path.name != "config.json":
+        return meta
+    rope = meta.get("rope_parameters") or meta.get("rope_scaling")
+    told = {"model_type": None} | meta | (rope if isinstance(rope, dict) else {"rope_type": rope or "default"})
+    only = {"model_type": "nanochat", "hidden_act": "relu2", "attention_bias": False, "rope_type": "default"}
+    for name, value in only.items():
+        if told.get(name, value) != value:
+            raise CheckpointError(f"{path}: its {name} is {told[name]!r}, and only {value!r} runs here")
+    softcap = told.get("final_logit_softcapping", told.get("logits_soft_cap", 15.0))
+    sizes = {"sequence_len": "max_position_embeddings", "vocab_size": "vocab_size", "n_head": "num_attention_heads"}
+    given = {ours: told.get(theirs) for ours, theirs in (sizes | {"rope_base": "rope_theta"}).items()}
+    return {"model_config": given | {"softcap": 1e6 if softcap is None else softcap, "rope_bf16": False}}
 
 
 def read_base_meta(found: Found) -> dict:
@@ -484,12 +617,12 @@ def read_base_meta(found: Found) -> dict:
     sibling = folder.parent.parent / "base_checkpoints" / folder.name
     if folder.parent.name not in (*SOURCES["sft"], *SOURCES["rl"]) or not sibling.is_dir():
         return {}  # mid checkpoints are all older than the question this answers
-    steps, _ = pairs(sibling)
-    return read_meta(steps[max(steps)][1]) if steps else {}
+    runs = search(sibling, levels=0)[0]
+    return read_meta(max(runs, key=lambda run: run.step).meta) if runs else {}
 
 
 def first_line(error: Exception) -> str:
-    text = str(error).strip() or type(error).__name__
+    text = f"no {error}" if isinstance(error, KeyError) else str(error).strip() or type(error).__name__
     return text.splitlines()[0][:200]
 
 
@@ -508,7 +641,7 @@ class Pickled:
         self.state = state
 
 
-class TokenizerUnpickler(pickle.Unpickler):
+class TokenizerUnpickler(pickle._Unpickler):  # the one in C takes gigabytes where ten bytes ask for them
     def find_class(self, module, name):
         if (module, name) == ("tiktoken.core", "Encoding"):
             return Pickled
@@ -516,10 +649,10 @@ class TokenizerUnpickler(pickle.Unpickler):
 
 
 def read_tokenizer(path: Path) -> "Tokenizer":
-    """tokenizer.pkl without running anything in it: its state is read as data, the Encoding built here."""
+    """Either form without running anything in it: its state is read as data, the Encoding built here."""
     try:
-        with path.open("rb") as file:
-            state = TokenizerUnpickler(file).load().state
+        unpickler = TokenizerUnpickler(io.BytesIO(arrived(path) and path.read_bytes()))
+        state = tokenizer_json(path) if path.suffix == ".json" else unpickler.load().state
         ranks, specials = dict(state["mergeable_ranks"]), dict(state["special_tokens"])
         check_vocabulary(ranks, specials)
         tables = {"mergeable_ranks": ranks, "special_tokens": specials}
@@ -531,6 +664,22 @@ def read_tokenizer(path: Path) -> "Tokenizer":
     except BaseException as error:  # as in read_weights; a failure of tiktoken's native code is no Exception
         raise CheckpointError(f"{path}: it is no tokenizer of nanochat's ({first_line(error)})") from None
     return Tokenizer(encoding, specials)
+
+
+def tokenizer_json(path: Path) -> dict:
+    """The state of an Encoding from the file of the tokenizers package, in which letters stand for bytes."""
+    data = read_json(path)
+    split, *others = [step for step in data["pre_tokenizer"]["pretokenizers"] if step["type"] != "ByteLevel"]
+    keeps_all = (split["behavior"], split["invert"]) in (("Isolated", False), ("Removed", True))
+    if data["model"]["type"] != "BPE" or data.get("normalizer") or others or not keeps_all:
+        raise ValueError("it is no byte-level BPE after one split by a pattern")
+    shown = [*range(33, 127), *range(161, 173), *range(174, 256)]  # these stand for themselves
+    byte_of = {chr(byte): byte for byte in shown}
+    byte_of |= {chr(256 + i): byte for i, byte in enumerate(sorted({*range(256)} - {*shown}))}
+    special = {token["content"]: token["id"] for token in data["added_tokens"]}
+    plain = {token: rank for token, rank in data["model"]["vocab"].items() if token not in special}
+    ranks = {bytes(map(byte_of.__getitem__, token)): rank for token, rank in plain.items()}
+    return {"mergeable_ranks": ranks, "special_tokens": special, "pat_str": split["pattern"]["Regex"]}
 
 
 def check_vocabulary(ranks: dict[bytes, int], specials: dict[str, int]) -> None:
