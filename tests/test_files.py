@@ -65,9 +65,11 @@ def tokenizer_json(encoding) -> dict:
     vocabulary = {"".join(map(letters.get, token)): rank for token, rank in encoding._mergeable_ranks.items()}
     split = {"type": "Split", "pattern": {"Regex": encoding._pat_str}, "behavior": "Isolated", "invert": False}
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
-    special = [{"id": rank, "content": name, "special": True} for name, rank in encoding._special_tokens.items()]
+    rules = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False) | {"special": True}
+    special = [{"id": rank, "content": name} | rules for name, rank in encoding._special_tokens.items()]
     return {
-        "version": "1.0", "added_tokens": special, "normalizer": None,
+        "version": "1.0", "added_tokens": special, "normalizer": None, "post_processor": None,
+        "truncation": None, "padding": None,
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, level]},
         "decoder": level, "model": {"type": "BPE", "vocab": vocabulary, "merges": []},
     }  # fmt: skip
