@@ -1056,11 +1056,8 @@ def pick_checkpoint(settings: Settings) -> tuple:
     checkpoint = import_checkpoint()
     base, demo = checkpoint.base_dir(), Path(__file__).with_name("demo")
     asked = (settings.source, settings.model_tag, settings.step, os.environ.get("NANOCHAT_BASE_DIR") or None)
-    try:
+    if any(value is not None for value in asked) or any(checkpoint.search(base)):
         return checkpoint.find(base, settings.source, settings.model_tag, settings.step), False
-    except checkpoint.NoModel:  # nor anything that looks like one
-        if any(value is not None for value in asked):
-            raise
     own = "pass -g PATH or set NANOCHAT_BASE_DIR to load a model of your own"
     if not demo.is_dir():
         raise SystemExit(f"no checkpoint in {base}, and no demo model in {demo}: {own}, or copy demo/ there")

@@ -1,9 +1,18 @@
-"""A folder of nanochat's in, a model and a tokenizer out, of whatever architecture nanochat had at the time.
+"""A model that nanochat trained and its tokenizer, from the files and folders in which people have them.
 
-`load_model` does it all, for Python. `find` picks the files. `read` opens them without ever running code from
-them, and adapts any architecture that nanochat has trained to the one that engine.py computes. `Tokenizer`
-turns conversations into tokens, and tokens into text. Whatever is wrong with files is a `CheckpointError`,
-whose sentence names the file and the key, shape or number. Nothing here knows HTTP or imports nanochat.
+`find` picks the files. `read` opens them, runs nothing in them, and adapts any architecture that nanochat has had
+to the one that engine.py computes. `Tokenizer` turns conversations into tokens and back. What is wrong with files
+is a `CheckpointError`, one sentence that names the file. Nothing here knows HTTP or imports nanochat.
+
+| -g, or where there is none the base directory | what loads |
+| --- | --- |
+| `model_NNNNNN.pt`, a folder with one and its `meta_NNNNNN.json` | this model; the last step |
+| `chatsft_checkpoints` and the like | of the tags in it, or straight in it: the deepest, the last step |
+| a base directory, or anything up to LEVELS folders above models | the same of `-i`, else of sft, rl, mid, base |
+| the Hub's `models--OWNER--NAME` | the same, in its newest snapshot |
+| `config.json` with `model.safetensors`, or its index and shards | transformers' form of October 2025's models |
+
+`tokenizer.pkl` or `tokenizer.json` lies beside the model, up to two folders above, or there in `tokenizer/`.
 """
 
 import bisect
@@ -16,6 +25,7 @@ import mmap
 import os
 import pickle
 import re
+import types
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -64,20 +74,16 @@ def prepare_torch() -> None:
 
 # ---- Finding -----------------------------------------------------------------------------------------------
 
-SOURCES = {
-    "sft": ("chatsft_checkpoints", "sft_checkpoints"),  # the second for one day of 2026, by mistake
-    "rl": ("chatrl_checkpoints",),
-    "mid": ("mid_checkpoints",),
-    "base": ("base_checkpoints",),
+KINDS = {  # of training, by the folders that nanochat writes; sft_checkpoints for one day of 2026, by mistake
+    "chatsft_checkpoints": "sft", "sft_checkpoints": "sft", "chatrl_checkpoints": "rl",
+    "mid_checkpoints": "mid", "base_checkpoints": "base",
+}  # fmt: skip
+LOOKALIKES = {  # what else looks like a model; the last one that fits says why it is none
+    r".*\.(safetensors|gguf|onnx|npz)|.*model.*\.(pt|pth|bin|ckpt)(\..*)?": "has an unknown form or name",
+    r"model_[0-9]+\.pt": "has no meta beside it, or is a link to nothing",
+    r".*\.incomplete": "is half a download",
 }
-KINDS = {folder: source for source, folders in SOURCES.items() for folder in folders}
-TRANSFORMERS = ("model.safetensors", "model.safetensors.index.json")  # beside a config.json
-LOOKALIKE = r".*\.(safetensors|gguf|onnx|npz|incomplete)|.*model.*\.(pt|pth|bin|ckpt)(\..*)?"
 LEVELS = 4  # of folders below a path that are looked into: download tools put folders into folders
-
-
-class NoModel(CheckpointError):
-    """There is no model, and nothing that looks like one."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +98,6 @@ class Found:
 
     @property
     def source(self) -> str | None:
-        """Told by the names of the three folders around the model."""
         return next((KINDS[folder.name] for folder in self.model.parents[:3] if folder.name in KINDS), None)
 
     @property
@@ -120,68 +125,66 @@ def readable() -> Iterator[None]:
 
 @readable()
 def find(base: Path, source: str | None = None, tag: str | None = None, step: int | None = None) -> Found:
-    """The checkpoint with this source, tag and step: where None sft if there is one, the deepest, the last.
-
-    A tag may also be the path of a model's file, of its folder, or of a folder up to LEVELS above that.
-    """
+    """The model with this source, tag and step. None is sft where there is one, the deepest, the last."""
     root, tag = root_and_tag(base, tag)
-    found, odd = search(root.parent if root.is_file() else root, levels=0 if root.is_file() else LEVELS)
+    found, odd = search(root)
     chosen = [each for each in found if root in (each.model, each.model.parent) and root != base]
-    if not chosen and not root.is_file():
-        named = [each for each in found if tag in (None, each.model.parent.name)]
-        kinds = (source, None) if source else ("sft", None, "rl", "mid", "base")  # None: no folder tells
-        chosen = next(filter(None, ([each for each in named if each.source == kind] for kind in kinds)), [])
+    named = [each for each in found if tag in (None, each.model.parent.name) and not chosen]
+    for kind in (source, None) if source else ("sft", None, "rl", "mid", "base"):  # None: no folder tells it
+        chosen = chosen or [each for each in named if each.source == kind]
     if not chosen:
-        wanted = f"no model{f' of {source}' if source else ''} in {root}{f' has the tag {tag}' if tag else ''}"
-        raise nothing_found(wanted, root, found, odd)
+        ways = [f"one by {f'-i {each.source} ' * bool(each.source)}-g {each.model}" for each in found]
+        held = ways or [f"{path} {why}" for path, why in odd.items()]
+        held = held or (sorted(os.listdir(root)) if root.is_dir() else ["nothing, since it does not exist"])
+        lacks = " ".join(filter(None, ("no", source, "model", tag, "in", str(root))))
+        usual = "set NANOCHAT_BASE_DIR to where chatsft_checkpoints/TAG is, or pass -g PATH"
+        raise CheckpointError(f"{lacks}, where there is {'; '.join(held[:10]) or 'nothing'}; {usual}")
     folder = max((each.model.parent for each in chosen), key=depth_then_age)
     steps = {each.step: each for each in chosen if each.model.parent == folder}
     if step is not None and step not in steps:
         held = ", ".join(map(str, sorted(steps)))
         raise CheckpointError(f"no step {step} in {folder}: it holds {held}; pass one of them with -s")
-    model = steps[max(steps) if step is None else step]
-    notes = [f"{path} {reason} and is skipped" for path, reason in odd.items() if folder == path.parent]
-    tags = sorted(folder.parent.iterdir()) if folder.parent.parent == base and not tag else []
-    empty = [path for path in tags if path.is_dir() and not any(path in each.model.parents for each in found)]
-    notes += [f"{path} holds no complete checkpoint and is skipped" for path in empty]
+    model, near = steps[max(steps) if step is None else step], (folder, folder.parent)
+    notes = [f"{path} {why} and is skipped" for path, why in odd.items() if path.parent in near]
     if root == base and not source and model.source not in ("sft", None):
         notes.append(f"there is no sft model in {base}: this one is of {model.source}")
-    tokenizer, borrowed = find_tokenizer(folder, root, base)
-    return replace(model, tokenizer=tokenizer, notes=(*notes, *borrowed))
+    tokenizer = find_tokenizer(folder, root, base)
+    if base / "tokenizer" == tokenizer.parent and base not in (root, *folder.parents):
+        notes.append(f"{tokenizer} is taken: {folder} has none near it")
+    return replace(model, tokenizer=tokenizer, notes=tuple(notes))
 
 
 def root_and_tag(base: Path, tag: str | None) -> tuple[Path, str | None]:
     """Where to look, and for which tag: in the base directory for this one, or in a path for any."""
     path = Path(os.path.expanduser(tag or "")).absolute()
-    if not tag or any((base / kind / tag).is_dir() for kind in KINDS if Path(tag).name == tag):
+    if not tag or Path(tag).name == tag and any((base / kind / tag).is_dir() for kind in KINDS):
         return base, tag
-    if path.exists():
-        return path, None
-    if "/" in tag or os.sep in tag or tag.startswith(("~", ".")):
+    if not path.exists() and (os.sep in tag or tag.startswith(("~", "."))):
         raise CheckpointError(f"-g {tag}: there is no such file or folder")
-    return base, tag
+    return (path, None) if path.exists() else (base, tag)
 
 
-def search(root: Path, levels: int) -> tuple[list[Found], dict[Path, str]]:
-    """All models in a folder and below it; and what looks like a model and is none, with the reason."""
-    found, odd = [], {}
-    failed = lambda error: odd.update({Path(error.filename): f"cannot be read: {error.strerror}"})  # noqa: E731
-    for folder, below, names in os.walk(root, onerror=failed if root.exists() else None, followlinks=True):
+@readable()
+def search(root: Path) -> tuple[list[Found], dict[Path, str]]:
+    """The models in and below a folder, or in this file; and what looks like one and is none, and why."""
+    found, odd, top = [], {}, root.parent if root.is_file() else root
+    skip = lambda error: odd.update({Path(error.filename): f"cannot be read ({error.strerror})"})  # noqa: E731
+    for folder, below, names in os.walk(top, onerror=skip, followlinks=True) if top.is_dir() else ():
         here, before = Path(folder), len(found)
-        if len(here.relative_to(root).parts) == levels:
+        if root.is_file() or len(here.relative_to(top).parts) == LEVELS:
             below.clear()
         if here.name == "snapshots":  # of the Hub's cache: only the newest
             below[:] = sorted(below, key=lambda name: (here / name).stat().st_mtime)[-1:]
-        for path in (here / name for name in sorted(names)):
+        for path in (here / name for name in sorted(names) if root in (here / name, here, *here.parents)):
             pair = re.fullmatch(r"model_([0-9]+)\.pt", path.name)
             meta = here / (f"meta_{pair[1]}.json" if pair else "config.json")
-            if (pair or path.name in TRANSFORMERS) and path.is_file() and meta.is_file():
+            form = pair or re.fullmatch(r"model\.safetensors(\.index\.json)?", path.name)
+            if form and path.is_file() and meta.is_file():
                 found.append(Found(path, meta, int(pair[1]) if pair else -1))
-            elif pair:
-                odd[path] = f"has no {meta.name} beside it" if path.is_file() else "is a link to nothing"
-            elif len(found) == before and re.fullmatch(LOOKALIKE, path.name):
-                half = path.suffix == ".incomplete"
-                odd[path] = "is half a download" if half else "has a name or a form that is not known here"
+            elif pair or len(found) == before:
+                odd |= {path: why for name, why in LOOKALIKES.items() if re.fullmatch(name, path.name)}
+        if here.parent.name in KINDS and len(found) == before and not below:
+            odd[here] = "holds no complete checkpoint"
     return found, odd
 
 
@@ -191,29 +194,16 @@ def depth_then_age(folder: Path) -> tuple[int, float]:
     return (int(match[1]) if match else -1, folder.stat().st_mtime)
 
 
-def nothing_found(wanted: str, root: Path, found: list[Found], odd: dict[Path, str]) -> CheckpointError:
-    """Says what there is instead, and what to pass."""
-    ways = [f"-i {each.source} -g {each.model}" if each.source else f"-g {each.model}" for each in found]
-    held = ways or [f"{path} {reason}" for path, reason in odd.items()]
-    if held:
-        return CheckpointError(f"{wanted}; {'pass' if ways else 'but'} {'; or '.join(held[:10])}")
-    held = ", ".join(sorted(os.listdir(root))[:10]) or "nothing" if root.is_dir() else "does not exist"
-    there = f"which holds {held}" if root.is_dir() else f"which {held}"
-    usual = f"nanochat writes model_NNNNNN.pt with meta_NNNNNN.json, mostly to {SOURCES['sft'][0]}/TAG"
-    return NoModel(f"{wanted}, {there}: {usual}; pass -g PATH, or set NANOCHAT_BASE_DIR to the folder above")
-
-
-def find_tokenizer(folder: Path, root: Path, base: Path) -> tuple[Path, list[str]]:
-    """The tokenizer of a model, near it; or else the base directory's, and a note about that."""
+def find_tokenizer(folder: Path, root: Path, base: Path) -> Path:
+    """The one near the model, else the base directory's."""
     # A tag folder may be a link to another disk: what is above it is where the link lies or leads to.
-    starts = folder.absolute(), folder.resolve()
-    near = [*(level for start in starts for level in (start, *start.parents[:2])), root]
-    for level in (*near, base):
-        for path in (level / place / f"tokenizer.{form}" for place in ("", "tokenizer") for form in ("pkl", "json")):
+    levels = [folder, *folder.parents[:2], folder.resolve(), *folder.resolve().parents[:2], root, base]
+    for place in (place for level in levels for place in (level, level / "tokenizer")):
+        for path in (place / "tokenizer.pkl", place / "tokenizer.json"):
             if path.is_file():
-                return path, [] if level in near else [f"no tokenizer is near {folder}: {path} is taken"]
-    places = f"there, in tokenizer/, in the same of the two folders above, and in {base / 'tokenizer'}"
-    raise CheckpointError(f"no tokenizer.pkl and no tokenizer.json for {folder}: looked {places}")
+                return path
+    places = f"there and in the two folders above, in tokenizer/ of each, and in {base / 'tokenizer'}"
+    raise CheckpointError(f"no tokenizer.pkl or tokenizer.json for {folder}: looked {places}")
 
 
 # ---- Architectures -----------------------------------------------------------------------------------------
@@ -237,6 +227,11 @@ class Era:
     qk_scale: float = 1.0
     rope_base: float = 10_000
     rope_bf16: bool = True
+
+    def made(self, weights: dict[str, Tensor], last_layer: int) -> bool:
+        """Whether its sign is there; of a gate the width counts too."""
+        tensor = weights.get(self.sign.format(last=last_layer))
+        return tensor is not None and (self.sign != GATE or tensor.shape[-1:] == (self.gate_columns,))
 
 
 ERAS = (
@@ -281,15 +276,6 @@ KEYS = (
 )  # fmt: skip
 
 
-def detect_era(weights: dict[str, Tensor], last_layer: int) -> Era:
-    """The era of a checkpoint, from its keys and the width of the value embeddings' gate."""
-    for era in ERAS:
-        tensor = weights.get(era.sign.format(last=last_layer))
-        if tensor is not None and (era.sign != GATE or tensor.shape[-1:] == (era.gate_columns,)):
-            return era
-    raise CheckpointError("key transformer.wte.weight is missing: this is no nanochat model")
-
-
 def adapt(stored: dict, meta: dict, base_meta: dict, dtype) -> tuple[Era, Config, dict, list[str]]:
     """A state dict of any era as engine.py computes it: the era, config, weights, and notes for the log.
 
@@ -301,17 +287,20 @@ def adapt(stored: dict, meta: dict, base_meta: dict, dtype) -> tuple[Era, Config
     layers = [int(match[1]) for key in stored if (match := re.match(r"transformer\.h\.([0-9]{1,4})\.", key))]
     if given.get("num_experts") or any(".router." in key for key in stored):
         raise CheckpointError("a mixture-of-experts model (branches moe, moe3), which does not run here")
-    if not layers:
-        raise CheckpointError("key transformer.h.0.attn.c_q.weight is missing: this is no nanochat model")
-    era = detect_era(stored, max(layers))
+    for key in ("transformer.wte.weight", "transformer.h.0.attn.c_k.weight"):
+        if key not in stored or stored[key].dim() != 2:
+            raise CheckpointError(f"key {key} is missing or no matrix: this is no nanochat model")
+    era = next(era for era in ERAS if era.made(stored, max(layers)))
     sizes = sizes_of(stored, given, max(layers) + 1, era)
     check_keys(stored, era, sizes)
-    cast = {key: cast_to(dtype, stored.pop(key)) for key in list(stored)}
+    cast = {}  # lambdas stay float32: they are single numbers, and bfloat16 would round them
+    for key in list(stored):
+        cast[key] = (tensor := stored.pop(key)).to(dtype if tensor.dim() > 1 else torch.float32)
     windows, notes = pick_windows(era, given, meta, sizes["L"])
     softcap, why = pick_softcap(era, meta, base_meta)
     rope_base, said = own_number(given, "rope_base", "rope_theta")
-    foreign = ", ".join(sorted(given.keys() - KNOWN))[:200]
-    foreign = foreign and f"model_config has {foreign}, not known here: the model may talk worse than it should"
+    foreign = ", ".join(sorted(given.keys() - KNOWN))
+    foreign = foreign and f"model_config has {foreign[:200]}, unknown here: the model may talk badly"
     notes += filter(None, (why, said, foreign))
     config = Config(
         sequence_len=given["sequence_len"], vocab_size=given["vocab_size"], n_head=given["n_head"],
@@ -336,11 +325,6 @@ def model_config(meta: dict) -> dict:
 
 def sizes_of(weights: dict[str, Tensor], given: dict, n_layer: int, era: Era) -> dict[str, int]:
     """The letters of KEYS as numbers."""
-    for key in ("transformer.wte.weight", "transformer.h.0.attn.c_k.weight"):
-        if key not in weights:
-            raise CheckpointError(f"key {key} is missing")
-        if weights[key].dim() != 2:
-            raise CheckpointError(f"key {key} has shape {tuple(weights[key].shape)} and is no matrix")
     rows, C = weights["transformer.wte.weight"].shape
     N = weights["transformer.h.0.attn.c_k.weight"].shape[0]
     V, H = given["vocab_size"], given["n_head"]
@@ -374,8 +358,6 @@ def check_keys(weights: dict[str, Tensor], era: Era, sizes: dict[str, int]) -> N
             raise CheckpointError(f"key {key} is missing, which a model of {era.name} has")
         if weights[key].shape != shape:
             raise CheckpointError(f"key {key} has shape {tuple(weights[key].shape)}, expected is {shape}")
-        if not weights[key].is_floating_point() or weights[key].layout != torch.strided:
-            raise CheckpointError(f"key {key} holds {weights[key].dtype}, not plain floating point numbers")
     if unknown := sorted(weights.keys() - expected.keys()):
         raise CheckpointError(f"key {unknown[0]} is unknown to {era.name}, which the other keys show")
 
@@ -413,9 +395,8 @@ def pick_softcap(era: Era, meta: dict, base_meta: dict) -> tuple[float, str]:
     defaults among its settings, a chat model by its base model's; one whose own settings have a dtype is
     older than that week.
     """
-    own, said = own_number(meta["model_config"], "softcap", "logit_softcap")
-    if own is not None:
-        return own, said
+    if (own := own_number(meta["model_config"], "softcap", "logit_softcap"))[0]:
+        return own
     if era.sign != GATE or era.gate_columns != 32:
         return 15.0, ""
     override = 'add "softcap": 15 or 20 to the meta\'s model_config if you know better'
@@ -428,7 +409,6 @@ def pick_softcap(era: Era, meta: dict, base_meta: dict) -> tuple[float, str]:
 
 def to_newest_names(weights: dict[str, Tensor], config: Config) -> dict[str, Tensor]:
     """The same function in the newest names: one value table per layer that has one, lambdas everywhere."""
-    weights = dict(weights)
     n_layer, dtype = config.n_layer, weights["transformer.wte.weight"].dtype
     for key, neutral in (("resid_lambdas", 1.0), ("x0_lambdas", 0.0)):  # before January 2026 there were none
         weights.setdefault(key, torch.full((n_layer,), neutral))
@@ -438,8 +418,7 @@ def to_newest_names(weights: dict[str, Tensor], config: Config) -> dict[str, Ten
     if "value_embed.weight" in weights:
         table = weights.pop("value_embed.weight")
         weights |= {f"value_embeds.{i}.weight": table for i in range(n_layer - n_layer // 4, n_layer)}
-    head = weights["lm_head.weight"]
-    weights["lm_head.weight"] = head[: config.vocab_size]  # padding rows are never a token
+    weights["lm_head.weight"] = weights["lm_head.weight"][: config.vocab_size]  # padding is never a token
     return weights
 
 
@@ -487,38 +466,29 @@ def read(found: Found, dtype: torch.dtype) -> Checkpoint:
 
 
 MAX_JSON = 2**25  # bytes; the tokenizer.json of 65,536 tokens has 7 million
-PORTION = 2**26  # bytes that are read of a map before it is closed
-
-
-def cast_to(dtype: torch.dtype, tensor: Tensor, copy=False) -> Tensor:
-    """Lambdas stay float32: they are single numbers, and bfloat16 would round them."""
-    if not tensor.is_floating_point():
-        return tensor
-    return tensor.to(dtype if tensor.dim() > 1 else torch.float32, copy=copy)
+PORTION = 2**26  # bytes: what was read of a map counts as memory until the map is closed
 
 
 def read_weights(path: Path, dtype: torch.dtype) -> dict[str, Tensor]:
-    """A model file's tensors, cast, in memory of their own: a file that changes later changes nothing.
-
-    It is mapped anew for every portion: what was read of a map counts as memory until the map is closed.
-    """
+    """A model file's tensors, cast, in memory of their own: a file that changes later changes nothing."""
     form = map_archive if path.suffix == ".pt" else map_safetensors
     try:
         mapped, weights, read = form(path), {}, 0
         for key in sorted(mapped, key=lambda key: -mapped[key].nbytes):  # the largest while there is room
-            if mapped[key].nbytes > mapped[key].untyped_storage().nbytes():
-                raise ValueError(f"key {key} has fewer numbers than its shape says")
-            weights[key], read = cast_to(dtype, mapped[key], copy=True), read + mapped[key].nbytes
             if read > PORTION:
-                mapped.clear()
-                mapped, read = form(path), 0
+                mapped, read = mapped.clear() or form(path), 0
+            tensor = mapped.pop(key)
+            if not tensor.is_floating_point() or tensor.nbytes > tensor.untyped_storage().nbytes():
+                raise ValueError(f"key {key} holds {tensor.dtype}, not floating point numbers of its own")
+            weights[key] = tensor.to(dtype if tensor.dim() > 1 else torch.float32, copy=True)
+            read += tensor.nbytes
     except Exception as error:  # a damaged or hostile file fails in any way, and none may be a traceback
         raise CheckpointError(f"{path}: no tensors can be read from it ({first_line(error)})") from None
     return weights
 
 
 def arrived(path: Path) -> bytes:
-    """The first bytes of a file. ValueError for what lies in the place of one that has not been downloaded."""
+    """The first bytes of a file. ValueError for what lies in the place of one that has not arrived."""
     with path.open("rb") as file:
         head = file.read(32)
     if not head:
@@ -557,7 +527,7 @@ RENAMED = {  # transformers' words for nanochat's
 
 
 def map_safetensors(path: Path) -> dict[str, Tensor]:
-    """A length; a JSON object of names, dtypes, shapes and places; the numbers. Or the index of several such."""
+    """A length, a JSON object that says what lies where, and the numbers; or the index of several such."""
     if path.suffix == ".json":
         shards = [path.with_name(Path(name).name) for name in set(read_json(path)["weight_map"].values())]
         return {key: tensor for shard in sorted(shards) for key, tensor in map_safetensors(shard).items()}
@@ -599,26 +569,26 @@ def read_meta(path: Path) -> dict:
     meta = read_json(path)
     if path.name != "config.json":
         return meta
-    rope = meta.get("rope_parameters") or meta.get("rope_scaling")
-    told = {"model_type": None} | meta | (rope if isinstance(rope, dict) else {"rope_type": rope or "default"})
+    rope = meta.get("rope_parameters") or meta.get("rope_scaling") or {}
+    told = {"model_type": None} | meta | (rope if isinstance(rope, dict) else {"rope_type": rope})
     only = {"model_type": "nanochat", "hidden_act": "relu2", "attention_bias": False, "rope_type": "default"}
     for name, value in only.items():
         if told.get(name, value) != value:
             raise CheckpointError(f"{path}: its {name} is {told[name]!r}, and only {value!r} runs here")
     softcap = told.get("final_logit_softcapping", told.get("logits_soft_cap", 15.0))
-    sizes = {"sequence_len": "max_position_embeddings", "vocab_size": "vocab_size", "n_head": "num_attention_heads"}
-    given = {ours: told.get(theirs) for ours, theirs in (sizes | {"rope_base": "rope_theta"}).items()}
-    return {"model_config": given | {"softcap": 1e6 if softcap is None else softcap, "rope_bf16": False}}
+    given = {"softcap": 1e6 if softcap is None else softcap, "rope_bf16": False}
+    ours, theirs = "sequence_len vocab_size n_head rope_base", ("max_position_embeddings", "vocab_size",
+        "num_attention_heads", "rope_theta")
+    return {"model_config": given | dict(zip(ours.split(), map(told.get, theirs)))}
 
 
 def read_base_meta(found: Found) -> dict:
     """The newest meta of the base model with the same tag, if folders lie as nanochat has them; else {}."""
     folder = found.model.absolute().parent
-    sibling = folder.parent.parent / "base_checkpoints" / folder.name
-    if folder.parent.name not in (*SOURCES["sft"], *SOURCES["rl"]) or not sibling.is_dir():
-        return {}  # mid checkpoints are all older than the question this answers
-    runs = search(sibling, levels=0)[0]
-    return read_meta(max(runs, key=lambda run: run.step).meta) if runs else {}
+    runs = search(folder.parent.parent / "base_checkpoints" / folder.name)[0]
+    if KINDS.get(folder.parent.name) not in ("sft", "rl") or not runs:  # mid is older than what this answers
+        return {}
+    return read_meta(max(runs, key=lambda run: run.step).meta)
 
 
 def first_line(error: Exception) -> str:
@@ -634,17 +604,10 @@ SPECIALS = ("<|bos|>", *TURN_MARKERS, *TOOL_MARKERS)
 PROBE = "Is it 12.5 + 3?\n\n\tIt's  çà 漢字 🙂 "  # letters, digits, signs and spaces of all kinds
 
 
-class Pickled:
-    """Stands where the file says tiktoken.core.Encoding: it takes the state and does nothing with it."""
-
-    def __setstate__(self, state):
-        self.state = state
-
-
 class TokenizerUnpickler(pickle._Unpickler):  # the one in C takes gigabytes where ten bytes ask for them
     def find_class(self, module, name):
         if (module, name) == ("tiktoken.core", "Encoding"):
-            return Pickled
+            return types.SimpleNamespace  # it takes the state and does nothing with it
         raise pickle.UnpicklingError(f"it asks for {module}.{name}, where only an Encoding is allowed")
 
 
@@ -652,7 +615,7 @@ def read_tokenizer(path: Path) -> "Tokenizer":
     """Either form without running anything in it: its state is read as data, the Encoding built here."""
     try:
         unpickler = TokenizerUnpickler(io.BytesIO(arrived(path) and path.read_bytes()))
-        state = tokenizer_json(path) if path.suffix == ".json" else unpickler.load().state
+        state = tokenizer_json(path) if path.suffix == ".json" else vars(unpickler.load())
         ranks, specials = dict(state["mergeable_ranks"]), dict(state["special_tokens"])
         check_vocabulary(ranks, specials)
         tables = {"mergeable_ranks": ranks, "special_tokens": specials}

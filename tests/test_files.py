@@ -265,7 +265,7 @@ WRONG = {
     "half a model": (cut, ["model_000700.pt", "end is missing", "again"]),
     "compressed": (compress, ["model_000700.pt", "compressed"]),
     "a broken link": (dangling, ["model_000700.pt", "link"]),
-    "no meta": (lambda here: (here / "meta_000700.json").unlink(), ["model_000700.pt", "meta_000700.json"]),
+    "no meta": (lambda here: (here / "meta_000700.json").unlink(), ["model_000700.pt", "no meta"]),
     "no tokenizer": (lambda here: (here / "tokenizer.pkl").unlink(), ["tokenizer.json", "looked"]),
     "half a download": (only("model_000700.pt.incomplete"), ["model_000700.pt.incomplete", "half"]),
     "half a download elsewhere": (only(".cache/huggingface/download/x.incomplete"), ["x.incomplete", "half"]),
