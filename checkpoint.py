@@ -1,18 +1,18 @@
 """A model that nanochat trained and its tokenizer, from the files and folders in which people have them.
 
-`find` picks the files. `read` opens them, runs nothing in them, and adapts any architecture that nanochat has had
-to the one that engine.py computes. `Tokenizer` turns conversations into tokens and back. What is wrong with files
-is a `CheckpointError`, one sentence that names the file. Nothing here knows HTTP or imports nanochat.
+`find` picks the files. `read` opens them, runs nothing in them, and adapts any architecture of nanochat's to
+the one that engine.py computes. `Tokenizer` turns conversations into tokens, and tokens into text. What is
+wrong with files is a `CheckpointError`: one sentence with the file, and the key, shape or number. Nothing
+here knows HTTP or imports nanochat. What people have on disk, and what is taken of it:
 
 | -g, or where there is none the base directory | what loads |
 | --- | --- |
-| `model_NNNNNN.pt`, a folder with one and its `meta_NNNNNN.json` | this model; the last step |
-| `chatsft_checkpoints` and the like | of the tags in it, or straight in it: the deepest, the last step |
-| a base directory, or anything up to LEVELS folders above models | the same of `-i`, else of sft, rl, mid, base |
+| `model_NNNNNN.pt`, or a folder with such and each one's `meta_NNNNNN.json` | this model, or the last step |
+| `chatsft_checkpoints` and the like, with tags in it or models straight in it | the deepest tag |
+| a base directory, or any folder up to LEVELS above models | the same of `-i`, else of sft, rl, mid, base |
 | the Hub's `models--OWNER--NAME` | the same, in its newest snapshot |
-| `config.json` with `model.safetensors`, or its index and shards | transformers' form of October 2025's models |
-
-`tokenizer.pkl` or `tokenizer.json` lies beside the model, up to two folders above, or there in `tokenizer/`.
+| `config.json` and `model.safetensors`, or its index and shards | transformers' form of October 2025 |
+| `tokenizer.pkl` or `.json` beside it, up to two folders above, or in `tokenizer/` there | its tokenizer |
 """
 
 import bisect
@@ -47,6 +47,8 @@ class CheckpointError(Exception):
 
 # ---- One door for Python -----------------------------------------------------------------------------------
 
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
 
 def load_model(source=None, tag=None, step=None, device="auto", dtype="bfloat16") -> Engine:
     """An engine that chats, from the files that chat_web.py would take with -i, -g and -s.
@@ -56,9 +58,6 @@ def load_model(source=None, tag=None, step=None, device="auto", dtype="bfloat16"
     prepare_torch()
     model = read(find(base_dir(), source, tag, step), DTYPES[dtype])
     return model.engine(torch.device(best_device() if device == "auto" else device))
-
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def best_device() -> str:
@@ -142,12 +141,11 @@ def find(base: Path, source: str | None = None, tag: str | None = None, step: in
     folder = max((each.model.parent for each in chosen), key=depth_then_age)
     steps = {each.step: each for each in chosen if each.model.parent == folder}
     if step is not None and step not in steps:
-        held = ", ".join(map(str, sorted(steps)))
-        raise CheckpointError(f"no step {step} in {folder}: it holds {held}; pass one of them with -s")
+        raise CheckpointError(f"no step {step} in {folder}: it holds {sorted(steps)}; pass one with -s")
     model, near = steps[max(steps) if step is None else step], (folder, folder.parent)
     notes = [f"{path} {why} and is skipped" for path, why in odd.items() if path.parent in near]
     if root == base and not source and model.source not in ("sft", None):
-        notes.append(f"there is no sft model in {base}: this one is of {model.source}")
+        notes.append(f"there is no sft model for this, so it is one of {model.source}")
     tokenizer = find_tokenizer(folder, root, base)
     if base / "tokenizer" == tokenizer.parent and base not in (root, *folder.parents):
         notes.append(f"{tokenizer} is taken: {folder} has none near it")
@@ -159,7 +157,7 @@ def root_and_tag(base: Path, tag: str | None) -> tuple[Path, str | None]:
     path = Path(os.path.expanduser(tag or "")).absolute()
     if not tag or Path(tag).name == tag and any((base / kind / tag).is_dir() for kind in KINDS):
         return base, tag
-    if not path.exists() and (os.sep in tag or tag.startswith(("~", "."))):
+    if not path.exists() and re.match(r"[~.]|.*[/\\]", tag):
         raise CheckpointError(f"-g {tag}: there is no such file or folder")
     return (path, None) if path.exists() else (base, tag)
 
@@ -168,7 +166,7 @@ def root_and_tag(base: Path, tag: str | None) -> tuple[Path, str | None]:
 def search(root: Path) -> tuple[list[Found], dict[Path, str]]:
     """The models in and below a folder, or in this file; and what looks like one and is none, and why."""
     found, odd, top = [], {}, root.parent if root.is_file() else root
-    skip = lambda error: odd.update({Path(error.filename): f"cannot be read ({error.strerror})"})  # noqa: E731
+    skip = lambda error: odd.update({Path(error.filename): f"is closed ({error.strerror})"})  # noqa: E731
     for folder, below, names in os.walk(top, onerror=skip, followlinks=True) if top.is_dir() else ():
         here, before = Path(folder), len(found)
         if root.is_file() or len(here.relative_to(top).parts) == LEVELS:
@@ -195,8 +193,7 @@ def depth_then_age(folder: Path) -> tuple[int, float]:
 
 
 def find_tokenizer(folder: Path, root: Path, base: Path) -> Path:
-    """The one near the model, else the base directory's."""
-    # A tag folder may be a link to another disk: what is above it is where the link lies or leads to.
+    """The one near the model, which may be a link to where another is near; else the base directory's."""
     levels = [folder, *folder.parents[:2], folder.resolve(), *folder.resolve().parents[:2], root, base]
     for place in (place for level in levels for place in (level, level / "tokenizer")):
         for path in (place / "tokenizer.pkl", place / "tokenizer.json"):
@@ -312,7 +309,6 @@ def adapt(stored: dict, meta: dict, base_meta: dict, dtype) -> tuple[Era, Config
 
 
 def model_config(meta: dict) -> dict:
-    """The meta's model_config, its numbers checked."""
     given = meta.get("model_config")
     if not isinstance(given, dict):
         raise CheckpointError("there is no model_config in the meta")
@@ -410,8 +406,7 @@ def pick_softcap(era: Era, meta: dict, base_meta: dict) -> tuple[float, str]:
 def to_newest_names(weights: dict[str, Tensor], config: Config) -> dict[str, Tensor]:
     """The same function in the newest names: one value table per layer that has one, lambdas everywhere."""
     n_layer, dtype = config.n_layer, weights["transformer.wte.weight"].dtype
-    for key, neutral in (("resid_lambdas", 1.0), ("x0_lambdas", 0.0)):  # before January 2026 there were none
-        weights.setdefault(key, torch.full((n_layer,), neutral))
+    weights = {"resid_lambdas": torch.ones(n_layer), "x0_lambdas": torch.zeros(n_layer)} | weights
     if "value_embed_A.weight" in weights:  # a product of thin matrices: multiplied out once, it is one table
         a, b = weights.pop("value_embed_A.weight"), weights.pop("value_embed_B.weight")
         weights["value_embed.weight"] = (a.float() @ b.float().T).to(dtype)
@@ -423,6 +418,15 @@ def to_newest_names(weights: dict[str, Tensor], config: Config) -> dict[str, Ten
 
 
 # ---- Reading -----------------------------------------------------------------------------------------------
+
+MAX_JSON = 2**25  # bytes; the tokenizer.json of 65,536 tokens has 7 million
+PORTION = 2**26  # bytes: what was read of a map counts as memory until the map is closed
+FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+RENAMED = {  # transformers' words for nanochat's
+    "model.embed_tokens": "transformer.wte", "model.layers": "transformer.h", "mlp.fc1": "mlp.c_fc",
+    "mlp.fc2": "mlp.c_proj", "self_attn.q_proj": "attn.c_q", "self_attn.k_proj": "attn.c_k",
+    "self_attn.v_proj": "attn.c_v", "self_attn.o_proj": "attn.c_proj",
+}  # fmt: skip
 
 
 @dataclass
@@ -465,10 +469,6 @@ def read(found: Found, dtype: torch.dtype) -> Checkpoint:
     return Checkpoint(found.name, era, config, weights, tokenizer, parameters, (*found.notes, *notes))
 
 
-MAX_JSON = 2**25  # bytes; the tokenizer.json of 65,536 tokens has 7 million
-PORTION = 2**26  # bytes: what was read of a map counts as memory until the map is closed
-
-
 def read_weights(path: Path, dtype: torch.dtype) -> dict[str, Tensor]:
     """A model file's tensors, cast, in memory of their own: a file that changes later changes nothing."""
     form = map_archive if path.suffix == ".pt" else map_safetensors
@@ -504,9 +504,8 @@ def map_archive(path: Path) -> dict[str, Tensor]:
         raise ValueError("it is no zip archive, as torch saves")
     if not zipfile.is_zipfile(path):
         raise ValueError("its end is missing: download or copy it again")
-    with zipfile.ZipFile(path) as archive:
-        if any(record.compress_type for record in archive.infolist()):
-            raise ValueError("it was compressed, which torch never does")
+    if any(record.compress_type for record in zipfile.ZipFile(path).infolist()):
+        raise ValueError("it was compressed, which torch never does")
     weights = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     for name in ("model", "model_state", "model_state_dict", "state_dict"):  # beside an optimiser's state
         if isinstance(weights, dict) and isinstance(weights.get(name), dict):
@@ -516,14 +515,6 @@ def map_archive(path: Path) -> dict[str, Tensor]:
         raise ValueError("it holds something else than a dict of tensors")
     wrapped = re.compile(r"(module\.|_orig_mod\.)*")  # by DistributedDataParallel, by torch.compile
     return {wrapped.sub("", str(key), 1): value.detach() for key, value in weights.items()}
-
-
-FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-RENAMED = {  # transformers' words for nanochat's
-    "model.embed_tokens": "transformer.wte", "model.layers": "transformer.h", "mlp.fc1": "mlp.c_fc",
-    "mlp.fc2": "mlp.c_proj", "self_attn.q_proj": "attn.c_q", "self_attn.k_proj": "attn.c_k",
-    "self_attn.v_proj": "attn.c_v", "self_attn.o_proj": "attn.c_proj",
-}  # fmt: skip
 
 
 def map_safetensors(path: Path) -> dict[str, Tensor]:
@@ -585,10 +576,9 @@ def read_meta(path: Path) -> dict:
 def read_base_meta(found: Found) -> dict:
     """The newest meta of the base model with the same tag, if folders lie as nanochat has them; else {}."""
     folder = found.model.absolute().parent
-    runs = search(folder.parent.parent / "base_checkpoints" / folder.name)[0]
-    if KINDS.get(folder.parent.name) not in ("sft", "rl") or not runs:  # mid is older than what this answers
-        return {}
-    return read_meta(max(runs, key=lambda run: run.step).meta)
+    base_model = folder.parent.parent / "base_checkpoints" / folder.name
+    runs = search(base_model)[0] if KINDS.get(folder.parent.name) in ("sft", "rl") else []  # mid is too old
+    return read_meta(max(runs, key=lambda run: run.step).meta) if runs else {}
 
 
 def first_line(error: Exception) -> str:
@@ -649,8 +639,7 @@ def check_vocabulary(ranks: dict[bytes, int], specials: dict[str, int]) -> None:
     """ValueError for tokens that nanochat does not write; some of them crash tiktoken's native code."""
     if missing := [name for name in SPECIALS if name not in specials]:
         raise ValueError(f"it has no token {missing[0]}, so it cannot chat")
-    every_byte = all(bytes([byte]) in ranks for byte in range(256))
-    if not every_byte or not all(isinstance(key, bytes) for key in ranks):
+    if not all(isinstance(key, bytes) for key in ranks) or any(bytes([i]) not in ranks for i in range(256)):
         raise ValueError("its tokens do not cover all bytes")
     size = len(ranks) + len(specials)
     if sorted([*ranks.values(), *specials.values()]) != list(range(size)):
