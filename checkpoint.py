@@ -420,7 +420,7 @@ def to_newest_names(weights: dict[str, Tensor], config: Config) -> dict[str, Ten
 # ---- Reading -----------------------------------------------------------------------------------------------
 
 MAX_JSON = 2**25  # bytes; the tokenizer.json of 65,536 tokens has 7 million
-PORTION = 2**26  # bytes: what was read of a map counts as memory until the map is closed
+PORTION = 2**25  # bytes: what was read of a map counts as memory until the map is closed
 FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 RENAMED = {  # transformers' words for nanochat's
     "model.embed_tokens": "transformer.wte", "model.layers": "transformer.h", "mlp.fc1": "mlp.c_fc",
@@ -475,8 +475,8 @@ def read_weights(path: Path, dtype: torch.dtype) -> dict[str, Tensor]:
     try:
         mapped, weights, read = form(path), {}, 0
         for key in sorted(mapped, key=lambda key: -mapped[key].nbytes):  # the largest while there is room
-            if read > PORTION:
-                mapped, read = mapped.clear() or form(path), 0
+            if read + mapped[key].nbytes > PORTION:
+                tensor, mapped, read = None, mapped.clear() or form(path), 0
             tensor = mapped.pop(key)
             if not tensor.is_floating_point() or tensor.nbytes > tensor.untyped_storage().nbytes():
                 raise ValueError(f"key {key} holds {tensor.dtype}, not floating point numbers of its own")

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from common import ROOT, channels, checkpoint, make_tokenizer, torch
 
-VOCABULARY = 65536
 LOAD = """
 import pathlib, re, sys, checkpoint
 def megabytes(name):
@@ -23,15 +22,15 @@ print(found.model.stat().st_size / 1e6, before, megabytes("VmHWM"), megabytes("V
 """
 
 
-def write_float32(folder: Path, depth: int) -> None:
+def write_float32(folder: Path, depth: int, vocabulary: int = 65536) -> None:
     """Random weights of nanochat's first architecture as a CPU trains them: all are float32."""
     C = channels(depth)
-    sizes = {"R": VOCABULARY, "C": C, "F": 4 * C, "L": depth, "N": C}
+    sizes = {"R": vocabulary, "C": C, "F": 4 * C, "L": depth, "N": C}
     shapes = checkpoint.expected_shapes(checkpoint.ERAS[-1], sizes)
     torch.save({key: torch.rand(shape) for key, shape in shapes.items()}, folder / "model_000001.pt")
-    config = {"sequence_len": 2048, "vocab_size": VOCABULARY, "n_head": C // 128}
+    config = {"sequence_len": 2048, "vocab_size": vocabulary, "n_head": C // 128}
     (folder / "meta_000001.json").write_text(json.dumps({"model_config": config}))
-    longer = (number.to_bytes(2, "big") for number in range(VOCABULARY - 256 - len(checkpoint.SPECIALS)))
+    longer = (number.to_bytes(2, "big") for number in range(vocabulary - 256 - len(checkpoint.SPECIALS)))
     (folder / "tokenizer.pkl").write_bytes(pickle.dumps(make_tokenizer(longer).encoding, protocol=4))
 
 
