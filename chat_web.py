@@ -984,7 +984,7 @@ def parse_args(argv: list[str]) -> Settings:
     for short, (name, (default, low, high)) in zip("tkm", SAMPLING.items(), strict=True):
         what = f"{name.replace('_', ' ')} where a request has none, {low:g} to {high:g} (default: {default})"
         flag(f"-{short}", f"--{name.replace('_', '-')}", type=type(low), default=default, help=what)
-    flag("-g", "--model-tag", help="the model's tag, or a path to its folder (default: the deepest there is)")
+    flag("-g", "--model-tag", help="the model's tag, or a path to its files (default: the deepest there is)")
     flag("-s", "--step", type=int, help="the training step (default: the last)")
     flag("-p", "--port", type=int, default=8000, help="port; 0 takes any that is free (default: 8000)")
     precisions = ("float32", "bfloat16")

@@ -486,6 +486,7 @@ def start(path, *before, **variables):
 
 
 def test_a_console_that_lacks_a_paths_letters_shows_it_all_the_same(tmp_path):
+    assert "\\udcff" in start(tmp_path / "\udcff")  # no text at all: a name in another encoding
     folder = tmp_path / "\u6f22\u5b57"
     write_pair(folder, weights={})
     write_tokenizer(folder)
