@@ -9,7 +9,7 @@ here knows HTTP or imports nanochat. What people have on disk, and what is taken
 | --- | --- |
 | `model_NNNNNN.pt`, or a folder with such and each one's `meta_NNNNNN.json` | this model, or the last step |
 | `chatsft_checkpoints` and the like, with tags in it or models straight in it | the deepest tag |
-| a base directory, or any folder up to LEVELS above models | the same of `-i`, else of sft, rl, mid, base |
+| a base directory, or a folder up to LEVELS above models | the same of `-i`, else of sft, rl, mid or base |
 | the Hub's `models--OWNER--NAME` | the same, in its newest snapshot |
 | `config.json` and `model.safetensors`, or its index and shards | transformers' form of October 2025 |
 | `tokenizer.pkl` or `.json` beside it, up to two folders above, or in `tokenizer/` there | its tokenizer |
@@ -124,18 +124,19 @@ def readable() -> Iterator[None]:
 
 @readable()
 def find(base: Path, source: str | None = None, tag: str | None = None, step: int | None = None) -> Found:
-    """The model with this source, tag and step. None is sft where there is one, the deepest, the last."""
-    root, tag = root_and_tag(base, tag)
+    """The model with this source, tag and step, else sft, the deepest, the last. A tag may be a path."""
+    root, name = root_and_tag(base, tag)
     found, odd = search(root)
-    chosen = [each for each in found if root in (each.model, each.model.parent) and root != base]
-    named = [each for each in found if tag in (None, each.model.parent.name) and not chosen]
-    for kind in (source, None) if source else ("sft", None, "rl", "mid", "base"):  # None: no folder tells it
-        chosen = chosen or [each for each in named if each.source == kind]
+    is_path = tag and not name
+    chosen = [each for each in found if is_path and root in (each.model, each.model.parent)]
+    named = [each for each in found if name in (None, each.model.parent.name) and not chosen]
+    for kind in ("sft", None, "rl", "mid", "base") if is_path and not source else (source or "sft", None):
+        chosen = chosen or [each for each in named if each.source == kind]  # None: no folder tells it
     if not chosen:
         ways = [f"one by {f'-i {each.source} ' * bool(each.source)}-g {each.model}" for each in found]
         held = ways or [f"{path} {why}" for path, why in odd.items()]
         held = held or (sorted(os.listdir(root)) if root.is_dir() else ["nothing, since it does not exist"])
-        lacks = " ".join(filter(None, ("no", source, "model", tag, "in", str(root))))
+        lacks = " ".join(filter(None, ("no", source, "model", name, "in", str(root))))
         usual = "set NANOCHAT_BASE_DIR to where chatsft_checkpoints/TAG is, or pass -g PATH"
         raise CheckpointError(f"{lacks}, where there is {'; '.join(held[:10]) or 'nothing'}; {usual}")
     folder = max((each.model.parent for each in chosen), key=depth_then_age)
@@ -144,8 +145,8 @@ def find(base: Path, source: str | None = None, tag: str | None = None, step: in
         raise CheckpointError(f"no step {step} in {folder}: it holds {sorted(steps)}; pass one with -s")
     model, near = steps[max(steps) if step is None else step], (folder, folder.parent)
     notes = [f"{path} {why} and is skipped" for path, why in odd.items() if path.parent in near]
-    if root == base and not source and model.source not in ("sft", None):
-        notes.append(f"there is no sft model for this, so it is one of {model.source}")
+    if named and is_path and not source and model.source not in ("sft", None):
+        notes.append(f"no sft model is there, so this is one of {model.source}")
     tokenizer = find_tokenizer(folder, root, base)
     if base / "tokenizer" == tokenizer.parent and base not in (root, *folder.parents):
         notes.append(f"{tokenizer} is taken: {folder} has none near it")
@@ -454,7 +455,7 @@ class Checkpoint:
 
 @readable()
 def read(found: Found, dtype: torch.dtype) -> Checkpoint:
-    """Opens a checkpoint's files: each is read once, and none can run code. Raises CheckpointError."""
+    """Opens a checkpoint's files, none of which can run code. Raises CheckpointError."""
     tokenizer = read_tokenizer(found.tokenizer)
     meta, base_meta = read_meta(found.meta), read_base_meta(found)
     stored = read_weights(found.model, dtype)
@@ -513,8 +514,7 @@ def map_archive(path: Path) -> dict[str, Tensor]:
     values = weights.values() if isinstance(weights, dict) else [None]
     if not all(isinstance(value, Tensor) and not value.is_nested for value in values):
         raise ValueError("it holds something else than a dict of tensors")
-    wrapped = re.compile(r"(module\.|_orig_mod\.)*")  # by DistributedDataParallel, by torch.compile
-    return {wrapped.sub("", str(key), 1): value.detach() for key, value in weights.items()}
+    return {re.sub(r"^(module\.|_orig_mod\.)+", "", str(key)): each.detach() for key, each in weights.items()}
 
 
 def map_safetensors(path: Path) -> dict[str, Tensor]:
@@ -567,10 +567,11 @@ def read_meta(path: Path) -> dict:
         if told.get(name, value) != value:
             raise CheckpointError(f"{path}: its {name} is {told[name]!r}, and only {value!r} runs here")
     softcap = told.get("final_logit_softcapping", told.get("logits_soft_cap", 15.0))
-    given = {"softcap": 1e6 if softcap is None else softcap, "rope_bf16": False}
-    ours, theirs = "sequence_len vocab_size n_head rope_base", ("max_position_embeddings", "vocab_size",
-        "num_attention_heads", "rope_theta")
-    return {"model_config": given | dict(zip(ours.split(), map(told.get, theirs)))}
+    return {"model_config": {
+        "sequence_len": told.get("max_position_embeddings"), "vocab_size": told.get("vocab_size"),
+        "n_head": told.get("num_attention_heads"), "rope_base": told.get("rope_theta"), "rope_bf16": False,
+        "softcap": 1e6 if softcap is None else softcap,
+    }}  # fmt: skip
 
 
 def read_base_meta(found: Found) -> dict:

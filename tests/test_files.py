@@ -198,10 +198,13 @@ def test_source_and_step_choose_below_a_path_too_and_what_there_is_is_told_with_
     assert "700" in refusal(find, "mid", str(golden), 701)
 
 
-def test_without_sft_the_default_start_takes_what_there_is_and_says_so(golden, monkeypatch):
-    monkeypatch.setenv("NANOCHAT_BASE_DIR", str(golden))
+def test_without_sft_a_path_takes_what_there_is_and_says_so_and_the_default_start_does_not(golden, monkeypatch):
     base_directory(golden, "base_checkpoints")
-    assert "no sft" in find().notes[0] and "-i base" in refusal(find, "sft")
+    assert "no sft" in find(None, str(golden)).notes[0]
+    assert find(None, str(golden / "base_checkpoints" / "d3")).notes == ()
+    monkeypatch.setenv("NANOCHAT_BASE_DIR", str(golden))
+    assert "-i base" in refusal(find) and "-i base" in refusal(find, "sft", str(golden))
+    assert find(None, str(golden)).name == find("base").name == "d3, base, step 700"
 
 
 def test_the_base_directorys_tokenizer_is_the_last_resort_and_noted(golden, monkeypatch):
