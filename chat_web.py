@@ -1126,7 +1126,7 @@ class Settings:
     """The command line, checked."""
 
     num_gpus: int
-    source: str | None  # None is sft, or the demo model where there is none of any kind
+    source: str | None  # None is sft if there is one, and the demo model where there is none of any kind
     sampling: dict  # name -> this server's default
     model_tag: str | None
     step: int | None
@@ -1148,7 +1148,7 @@ def parse_args(argv: list[str]) -> Settings:
     for short, (name, (default, low, high)) in zip("tkm", SAMPLING.items(), strict=True):
         what = f"{name.replace('_', ' ')} where a request has none, {low:g} to {high:g} (default: {default})"
         flag(f"-{short}", f"--{name.replace('_', '-')}", type=type(low), default=default, help=what)
-    flag("-g", "--model-tag", help="the model's tag, or a path to its folder (default: the deepest there is)")
+    flag("-g", "--model-tag", help="the model's tag, or a path to its files (default: the deepest there is)")
     flag("-s", "--step", type=int, help="the training step (default: the last)")
     flag("-p", "--port", type=int, default=8000, help="port; 0 takes any that is free (default: 8000)")
     precisions = ("float32", "bfloat16")
@@ -1229,13 +1229,13 @@ def pick_checkpoint(settings: Settings) -> tuple:
     checkpoint = import_checkpoint()
     base, demo = checkpoint.base_dir(), Path(__file__).with_name("demo")
     asked = (settings.source, settings.model_tag, settings.step, os.environ.get("NANOCHAT_BASE_DIR") or None)
-    if any(value is not None for value in asked) or checkpoint.holds_any(base):
-        return checkpoint.find(base, settings.source or "sft", settings.model_tag, settings.step), False
+    if any(value is not None for value in asked) or any(checkpoint.search(base)):
+        return checkpoint.find(base, settings.source, settings.model_tag, settings.step), False
     own = "pass -g PATH or set NANOCHAT_BASE_DIR to load a model of your own"
     if not demo.is_dir():
         raise SystemExit(f"no checkpoint in {base}, and no demo model in {demo}: {own}, or copy demo/ there")
     print(f"No checkpoint in {base}: this is the demo model, which is tiny; {own}", flush=True)
-    return checkpoint.find(demo, "sft"), True
+    return checkpoint.find(demo), True
 
 
 def pick_devices(settings: Settings) -> list:
@@ -1262,6 +1262,7 @@ def pick_devices(settings: Settings) -> list:
 def main(argv: list[str] | None = None) -> None:
     """Serves until SIGINT or SIGTERM, then lets running replies end; a second signal does not wait."""
     settings = parse_args(sys.argv[1:] if argv is None else argv)
+    sys.stdout.reconfigure(errors="backslashreplace")  # a path may have letters that the console lacks
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     app = ChatServer(settings, Page(Path(__file__).with_name("ui.html")))
     server = Server(listen(settings.host, settings.port), app)

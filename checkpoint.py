@@ -1,20 +1,34 @@
-"""A folder of nanochat's in, a model and a tokenizer out, of whatever architecture nanochat had at the time.
+"""A model that nanochat trained and its tokenizer, from the files and folders in which people have them.
 
-`load_model` does it all, for Python. `find` picks the files. `read` opens them without ever running code from
-them, and adapts any architecture that nanochat has trained to the one that engine.py computes. `Tokenizer`
-turns conversations into tokens, and tokens into text. Whatever is wrong with files is a `CheckpointError`,
-whose sentence names the file and the key, shape or number. Nothing here knows HTTP or imports nanochat.
+`find` picks the files. `read` opens them, runs nothing in them, and adapts any architecture of nanochat's to
+the one that engine.py computes. `Tokenizer` turns conversations into tokens, and tokens into text. What is
+wrong with files is a `CheckpointError`: one sentence with the file, and the key, shape or number. Nothing
+here knows HTTP or imports nanochat. What people have on disk, and what is taken of it:
+
+| -g, or where there is none the base directory | what loads |
+| --- | --- |
+| `model_NNNNNN.pt`, or a folder with such and each one's `meta_NNNNNN.json` | this model, or the last step |
+| `chatsft_checkpoints` and the like, with tags in it or models straight in it | the deepest tag |
+| a base directory, or a folder up to LEVELS above models | the same of `-i`, else of sft, rl, mid or base |
+| the Hub's `models--OWNER--NAME` | the same, in its newest snapshot |
+| `config.json` and `model.safetensors`, or its index and shards | transformers' form of October 2025 |
+| `tokenizer.pkl` or `.json` beside it, up to two folders above, or in `tokenizer/` there | its tokenizer |
 """
 
 import bisect
 import codecs
 import contextlib
+import io
 import json
+import math
+import mmap
 import os
 import pickle
 import re
+import types
+import zipfile
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import tiktoken
@@ -33,8 +47,10 @@ class CheckpointError(Exception):
 
 # ---- One door for Python -----------------------------------------------------------------------------------
 
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
-def load_model(source="sft", tag=None, step=None, device="auto", dtype="bfloat16") -> Engine:
+
+def load_model(source=None, tag=None, step=None, device="auto", dtype="bfloat16") -> Engine:
     """An engine that chats, from the files that chat_web.py would take with -i, -g and -s.
 
     device is "auto" or one of torch's, dtype "bfloat16" or "float32". Raises CheckpointError about files.
@@ -42,9 +58,6 @@ def load_model(source="sft", tag=None, step=None, device="auto", dtype="bfloat16
     prepare_torch()
     model = read(find(base_dir(), source, tag, step), DTYPES[dtype])
     return model.engine(torch.device(best_device() if device == "auto" else device))
-
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def best_device() -> str:
@@ -68,12 +81,16 @@ def notes_on_torch(gpus: int) -> list[str]:
 
 # ---- Finding -----------------------------------------------------------------------------------------------
 
-SOURCES = {
-    "sft": ("chatsft_checkpoints", "sft_checkpoints"),  # the second for one day of 2026, by mistake
-    "rl": ("chatrl_checkpoints",),
-    "mid": ("mid_checkpoints",),
-    "base": ("base_checkpoints",),
+KINDS = {  # of training, by the folders that nanochat writes; sft_checkpoints for one day of 2026, by mistake
+    "chatsft_checkpoints": "sft", "sft_checkpoints": "sft", "chatrl_checkpoints": "rl",
+    "mid_checkpoints": "mid", "base_checkpoints": "base",
+}  # fmt: skip
+LOOKALIKES = {  # what else looks like a model; the last one that fits says why it is none
+    r".*\.(safetensors|gguf|onnx|npz)|.*model.*\.(pt|pth|bin|ckpt)(\..*)?": "has an unknown form or name",
+    r"model_[0-9]+\.pt": "has no meta beside it, or is a link to nothing",
+    r".*\.incomplete": "is half a download",
 }
+LEVELS = 4  # of folders below a path that are looked into: download tools put folders into folders
 
 
 @dataclass(frozen=True)
@@ -82,80 +99,100 @@ class Found:
 
     model: Path
     meta: Path
-    tokenizer: Path
+    step: int = -1  # transformers' form has none
+    tokenizer: Path | None = None
     notes: tuple[str, ...] = ()  # what was passed over on the way, for the log
+
+    @property
+    def source(self) -> str | None:
+        return next((KINDS[folder.name] for folder in self.model.parents[:3] if folder.name in KINDS), None)
 
     @property
     def name(self) -> str:
         """What people call it: tag, kind and step."""
-        tag, step = self.model.parent, int(self.model.stem.removeprefix("model_"))
-        kind = [source for source, folders in SOURCES.items() if tag.parent.name in folders]
-        return ", ".join([tag.resolve().name, *kind, f"step {step}"])
+        folder = self.model.parent
+        in_cache = folder.parent.name == "snapshots"  # the Hub's models--OWNER--NAME/snapshots/HASH
+        tag = folder.parents[1].name.split("--")[-1] if in_cache else folder.resolve().name
+        return ", ".join(filter(None, (tag, self.source, f"step {self.step}" if self.step >= 0 else None)))
 
 
 def base_dir() -> Path:
     """nanochat's own folder: $NANOCHAT_BASE_DIR, else ~/.cache/nanochat."""
-    return Path(os.environ.get("NANOCHAT_BASE_DIR") or "~/.cache/nanochat").expanduser()
+    return Path(os.path.expanduser(os.environ.get("NANOCHAT_BASE_DIR") or "~/.cache/nanochat"))
 
 
 @contextlib.contextmanager
 def readable() -> Iterator[None]:
-    """CheckpointError for a folder that this user may not look into."""
+    """CheckpointError for what this user may not look into, or what has gone."""
     try:
         yield
     except OSError as error:
-        raise CheckpointError(f"{error.filename}: {error.strerror}") from None
+        raise CheckpointError(f"{error.filename or os.curdir}: {error.strerror}") from None
 
 
 @readable()
-def holds_any(base: Path) -> bool:
-    """Whether a base directory holds a complete checkpoint of any source."""
-    parents = [base / name for names in SOURCES.values() for name in names]
-    return any(pairs(folder)[0] for parent in parents for folder in subfolders(parent))
-
-
-def subfolders(parent: Path) -> list[Path]:
-    return sorted(path for path in parent.iterdir() if path.is_dir()) if parent.is_dir() else []
-
-
-@readable()
-def find(base: Path, source: str, tag: str | None = None, step: int | None = None) -> Found:
-    """The checkpoint with this tag and step, the largest of each where None. A tag may also be a path."""
-    notes: list[str] = []
-    folder = pick_folder(base, source, tag, notes)
-    steps, lonely = pairs(folder)
-    if not steps:
-        held = f"only {', '.join(lonely)} without a meta" if lonely else f"it holds {listing(folder)}"
-        raise CheckpointError(f"no model_NNNNNN.pt with its meta_NNNNNN.json in {folder}: {held}")
+def find(base: Path, source: str | None = None, tag: str | None = None, step: int | None = None) -> Found:
+    """The model with this source, tag and step, else sft, the deepest, the last. A tag may be a path."""
+    root, name = root_and_tag(base, tag)
+    found, odd = search(root)
+    is_path = tag and not name
+    chosen = [each for each in found if is_path and root in (each.model, each.model.parent)]
+    named = [each for each in found if name in (None, each.model.parent.name) and not chosen]
+    for kind in ("sft", None, "rl", "mid", "base") if is_path and not source else (source or "sft", None):
+        chosen = chosen or [each for each in named if each.source == kind]  # None: no folder tells it
+    if not chosen:
+        ways = [f"one by {f'-i {each.source} ' * bool(each.source)}-g {each.model}" for each in found]
+        held = ways or [f"{path} {why}" for path, why in odd.items()]
+        held = held or (sorted(os.listdir(root)) if root.is_dir() else ["nothing, since it does not exist"])
+        lacks = " ".join(filter(None, ("no", source, "model", name, "in", str(root))))
+        usual = "set NANOCHAT_BASE_DIR to where chatsft_checkpoints/TAG is, or pass -g PATH"
+        raise CheckpointError(f"{lacks}, where there is {'; '.join(held[:10]) or 'nothing'}; {usual}")
+    folder = max((each.model.parent for each in chosen), key=depth_then_age)
+    steps = {each.step: each for each in chosen if each.model.parent == folder}
     if step is not None and step not in steps:
-        held = ", ".join(map(str, sorted(steps)))
-        raise CheckpointError(f"no step {step} in {folder}: it holds {held}; pass one of them with -s")
-    notes += [f"{folder / name} has no meta beside it and is skipped" for name in lonely]
-    model, meta = steps[max(steps) if step is None else step]
-    return Found(model, meta, find_tokenizer(folder), tuple(notes))
+        raise CheckpointError(f"no step {step} in {folder}: it holds {sorted(steps)}; pass one with -s")
+    model, near = steps[max(steps) if step is None else step], (folder, folder.parent)
+    notes = [f"{path} {why} and is skipped" for path, why in odd.items() if path.parent in near]
+    if named and is_path and not source and model.source not in ("sft", None):
+        notes.append(f"no sft model is there, so this is one of {model.source}")
+    tokenizer = find_tokenizer(folder, root, base)
+    if base / "tokenizer" == tokenizer.parent and base not in (root, *folder.parents):
+        notes.append(f"{tokenizer} is taken: {folder} has none near it")
+    return replace(model, tokenizer=tokenizer, notes=tuple(notes))
 
 
-def pick_folder(base: Path, source: str, tag: str | None, notes: list[str]) -> Path:
-    """The folder of one model: by its path, by its tag, or the deepest one there is."""
-    if tag and ("/" in tag or os.sep in tag or tag.startswith(("~", "."))):
-        path = Path(tag).expanduser()
-        if not path.is_dir():
-            raise CheckpointError(f"-g {tag}: there is no such folder")
-        return path
-    folders = [folder for name in SOURCES[source] for folder in subfolders(base / name)]
-    if tag:
-        here = [Path(tag)] if Path(tag).is_dir() else []
-        for named in [folder for folder in folders if folder.name == tag] + here:
-            return named
-        others = ", ".join(folder.name for folder in folders) or "none"
-        searched = base / SOURCES[source][0]
-        raise CheckpointError(f"no tag {tag} in {searched}: there are {others}; pass -g TAG or -g PATH")
-    complete = [folder for folder in folders if pairs(folder)[0]]
-    skipped = [folder for folder in folders if folder not in complete]
-    notes += [f"{folder} holds no complete checkpoint and is skipped" for folder in skipped]
-    if not complete:
-        raise CheckpointError(nothing_found(base, source))
-    return max(complete, key=depth_then_age)
+def root_and_tag(base: Path, tag: str | None) -> tuple[Path, str | None]:
+    """Where to look, and for which tag: in the base directory for this one, or in a path for any."""
+    path = Path(os.path.expanduser(tag or "")).absolute()
+    if not tag or Path(tag).name == tag and any((base / kind / tag).is_dir() for kind in KINDS):
+        return base, tag
+    if not path.exists() and re.match(r"[~.]|.*[/\\]", tag):
+        raise CheckpointError(f"-g {tag}: there is no such file or folder")
+    return (path, None) if path.exists() else (base, tag)
+
+
+@readable()
+def search(root: Path) -> tuple[list[Found], dict[Path, str]]:
+    """The models in and below a folder, or in this file; and what looks like one and is none, and why."""
+    found, odd, top = [], {}, root.parent if root.is_file() else root
+    skip = lambda error: odd.update({Path(error.filename): f"is closed ({error.strerror})"})  # noqa: E731
+    for folder, below, names in os.walk(top, onerror=skip, followlinks=True) if top.is_dir() else ():
+        here, before = Path(folder), len(found)
+        if root.is_file() or len(here.relative_to(top).parts) == LEVELS:
+            below.clear()
+        if here.name == "snapshots":  # of the Hub's cache: only the newest
+            below[:] = sorted(below, key=lambda name: (here / name).stat().st_mtime)[-1:]
+        for path in (here / name for name in sorted(names) if root in (here / name, here, *here.parents)):
+            pair = re.fullmatch(r"model_([0-9]+)\.pt", path.name)
+            meta = here / (f"meta_{pair[1]}.json" if pair else "config.json")
+            form = pair or re.fullmatch(r"model\.safetensors(\.index\.json)?", path.name)
+            if form and path.is_file() and meta.is_file():
+                found.append(Found(path, meta, int(pair[1]) if pair else -1))
+            elif pair or len(found) == before:
+                odd |= {path: why for name, why in LOOKALIKES.items() if re.fullmatch(name, path.name)}
+        if here.parent.name in KINDS and len(found) == before and not below:
+            odd[here] = "holds no complete checkpoint"
+    return found, odd
 
 
 def depth_then_age(folder: Path) -> tuple[int, float]:
@@ -164,46 +201,21 @@ def depth_then_age(folder: Path) -> tuple[int, float]:
     return (int(match[1]) if match else -1, folder.stat().st_mtime)
 
 
-def nothing_found(base: Path, source: str) -> str:
-    searched = base / SOURCES[source][0]
-    others = [name for name, parents in SOURCES.items() if any(subfolders(base / p) for p in parents)]
-    hint = f"pass -i {' or -i '.join(others)}, or " if others and source not in others else ""
-    held = f"holds {listing(base)}" if base.is_dir() else "does not exist"
-    rest = "pass -g PATH, or set NANOCHAT_BASE_DIR to the folder that nanochat wrote"
-    return f"no checkpoint in {searched}: {base} {held}; {hint}{rest}"
-
-
-def listing(folder: Path) -> str:
-    names = sorted(path.name for path in folder.iterdir())
-    return ", ".join(names[:10] + ["..."] * (len(names) > 10)) or "nothing"
-
-
-def pairs(folder: Path) -> tuple[dict[int, tuple[Path, Path]], list[str]]:
-    """step -> (model file, meta file) of a folder's complete pairs, and the names of lonely models."""
-    steps, lonely = {}, []
-    for model in sorted(folder.iterdir()):
-        if match := re.fullmatch(r"model_([0-9]+)\.pt", model.name):
-            meta = folder / f"meta_{match[1]}.json"
-            if meta.is_file():
-                steps[int(match[1])] = model, meta
-            else:
-                lonely.append(model.name)
-    return steps, lonely
-
-
-def find_tokenizer(folder: Path) -> Path:
-    """tokenizer.pkl beside the model, in a folder beside it, or where nanochat's base directory has it."""
-    # A tag folder may be a link to another disk: its base directory is where the link lies or leads to.
-    bases = folder.absolute().parent.parent, folder.resolve().parent.parent
-    places = dict.fromkeys((folder, folder / "tokenizer", *(base / "tokenizer" for base in bases)))
-    for place in places:
-        if (place / "tokenizer.pkl").is_file():
-            return place / "tokenizer.pkl"
-    raise CheckpointError(f"no tokenizer.pkl for {folder}: looked in {', '.join(map(str, places))}")
+def find_tokenizer(folder: Path, root: Path, base: Path) -> Path:
+    """The one near the model, which may be a link to where another is near; else the base directory's."""
+    levels = [folder, *folder.parents[:2], folder.resolve(), *folder.resolve().parents[:2], root, base]
+    for place in (place for level in levels for place in (level, level / "tokenizer")):
+        for path in (place / "tokenizer.pkl", place / "tokenizer.json"):
+            if path.is_file():
+                return path
+    places = f"there and in the two folders above, in tokenizer/ of each, and in {base / 'tokenizer'}"
+    raise CheckpointError(f"no tokenizer.pkl or tokenizer.json for {folder}: looked {places}")
 
 
 # ---- Architectures -----------------------------------------------------------------------------------------
 
+KNOWN = """sequence_len vocab_size n_layer n_head n_kv_head n_embd window_pattern num_experts top_k
+    num_shared_experts softcap logit_softcap rope_base rope_theta rope_bf16""".split()
 GATE = "transformer.h.{last}.attn.ve_gate.weight"
 HALF, THIRD, QUARTER = (lambda s: s // 2), (lambda s: 128 * -(-s // 384)), (lambda s: 128 * -(-s // 512))
 
@@ -221,6 +233,11 @@ class Era:
     qk_scale: float = 1.0
     rope_base: float = 10_000
     rope_bf16: bool = True
+
+    def made(self, weights: dict[str, Tensor], last_layer: int) -> bool:
+        """Whether its sign is there; of a gate the width counts too."""
+        tensor = weights.get(self.sign.format(last=last_layer))
+        return tensor is not None and (self.sign != GATE or tensor.shape[-1:] == (self.gate_columns,))
 
 
 ERAS = (
@@ -265,15 +282,6 @@ KEYS = (
 )  # fmt: skip
 
 
-def detect_era(weights: dict[str, Tensor], last_layer: int) -> Era:
-    """The era of a checkpoint, from its keys and the width of the value embeddings' gate."""
-    for era in ERAS:
-        tensor = weights.get(era.sign.format(last=last_layer))
-        if tensor is not None and (era.sign != GATE or tensor.shape[-1:] == (era.gate_columns,)):
-            return era
-    raise CheckpointError("key transformer.wte.weight is missing: this is no nanochat model")
-
-
 def adapt(stored: dict, meta: dict, base_meta: dict, dtype) -> tuple[Era, Config, dict, list[str]]:
     """A state dict of any era as engine.py computes it: the era, config, weights, and notes for the log.
 
@@ -285,28 +293,31 @@ def adapt(stored: dict, meta: dict, base_meta: dict, dtype) -> tuple[Era, Config
     layers = [int(match[1]) for key in stored if (match := re.match(r"transformer\.h\.([0-9]{1,4})\.", key))]
     if given.get("num_experts") or any(".router." in key for key in stored):
         raise CheckpointError("a mixture-of-experts model (branches moe, moe3), which does not run here")
-    if not layers:
-        raise CheckpointError("key transformer.h.0.attn.c_q.weight is missing: this is no nanochat model")
-    era = detect_era(stored, max(layers))
+    for key in ("transformer.wte.weight", "transformer.h.0.attn.c_k.weight"):
+        if key not in stored or stored[key].dim() != 2:
+            raise CheckpointError(f"key {key} is missing or no matrix: this is no nanochat model")
+    era = next(era for era in ERAS if era.made(stored, max(layers)))
     sizes = sizes_of(stored, given, max(layers) + 1, era)
     check_keys(stored, era, sizes)
     cast = {}  # lambdas stay float32: they are single numbers, and bfloat16 would round them
-    for key in list(stored):  # each is let go before the next is cast, so that memory holds about one copy
-        tensor = stored.pop(key)
-        cast[key] = tensor.to(dtype if tensor.dim() > 1 else torch.float32)
+    for key in list(stored):
+        cast[key] = (tensor := stored.pop(key)).to(dtype if tensor.dim() > 1 else torch.float32)
     windows, notes = pick_windows(era, given, meta, sizes["L"])
     softcap, why = pick_softcap(era, meta, base_meta)
-    notes += [why] if why else []
+    rope_base, said = own_number(given, "rope_base", "rope_theta")
+    foreign = ", ".join(sorted(given.keys() - KNOWN))
+    foreign = foreign and f"model_config has {foreign[:200]}, unknown here: the model may talk badly"
+    notes += filter(None, (why, said, foreign))
     config = Config(
         sequence_len=given["sequence_len"], vocab_size=given["vocab_size"], n_head=given["n_head"],
-        n_kv_head=sizes["K"], n_embd=sizes["C"], windows=windows, rope_base=era.rope_base,
-        rope_bf16=era.rope_bf16, qk_scale=era.qk_scale, softcap=softcap, gate_factor=era.gate_factor,
+        n_kv_head=sizes["K"], n_embd=sizes["C"], windows=windows, softcap=softcap,
+        rope_base=rope_base or era.rope_base, rope_bf16=given.get("rope_bf16", era.rope_bf16),
+        qk_scale=era.qk_scale, gate_factor=era.gate_factor,
     )  # fmt: skip
     return era, config, to_newest_names(cast, config), notes
 
 
 def model_config(meta: dict) -> dict:
-    """The meta's model_config, its numbers checked."""
     given = meta.get("model_config")
     if not isinstance(given, dict):
         raise CheckpointError("there is no model_config in the meta")
@@ -319,11 +330,6 @@ def model_config(meta: dict) -> dict:
 
 def sizes_of(weights: dict[str, Tensor], given: dict, n_layer: int, era: Era) -> dict[str, int]:
     """The letters of KEYS as numbers."""
-    for key in ("transformer.wte.weight", "transformer.h.0.attn.c_k.weight"):
-        if key not in weights:
-            raise CheckpointError(f"key {key} is missing")
-        if weights[key].dim() != 2:
-            raise CheckpointError(f"key {key} has shape {tuple(weights[key].shape)} and is no matrix")
     rows, C = weights["transformer.wte.weight"].shape
     N = weights["transformer.h.0.attn.c_k.weight"].shape[0]
     V, H = given["vocab_size"], given["n_head"]
@@ -357,8 +363,6 @@ def check_keys(weights: dict[str, Tensor], era: Era, sizes: dict[str, int]) -> N
             raise CheckpointError(f"key {key} is missing, which a model of {era.name} has")
         if weights[key].shape != shape:
             raise CheckpointError(f"key {key} has shape {tuple(weights[key].shape)}, expected is {shape}")
-        if not weights[key].is_floating_point() or weights[key].layout != torch.strided:
-            raise CheckpointError(f"key {key} holds {weights[key].dtype}, not plain floating point numbers")
     if unknown := sorted(weights.keys() - expected.keys()):
         raise CheckpointError(f"key {unknown[0]} is unknown to {era.name}, which the other keys show")
 
@@ -379,6 +383,16 @@ def pick_windows(era: Era, given: dict, meta: dict, n_layer: int) -> tuple[tuple
     return (*windows[:-1], long), notes  # the last layer is long whatever the pattern says
 
 
+def own_number(given: dict, *names: str) -> tuple[float | None, str]:
+    """What a model_config says itself of a constant, under any of its names, and a note of it."""
+    for name in names:
+        if (own := given.get(name)) is not None:
+            if isinstance(own, bool) or not isinstance(own, (int, float)) or not 0 < own <= 1e9:
+                raise CheckpointError(f"model_config.{name} is {own!r}, which is no positive number")
+            return float(own), f"{names[0]} {own:g}, from model_config"
+    return None, ""
+
+
 def pick_softcap(era: Era, meta: dict, base_meta: dict) -> tuple[float, str]:
     """The softcap, and how it was chosen where the checkpoint cannot tell.
 
@@ -386,11 +400,8 @@ def pick_softcap(era: Era, meta: dict, base_meta: dict) -> tuple[float, str]:
     defaults among its settings, a chat model by its base model's; one whose own settings have a dtype is
     older than that week.
     """
-    own = meta["model_config"].get("softcap")
-    if own is not None:
-        if isinstance(own, bool) or not isinstance(own, (int, float)) or not 0 < own < 1e6:
-            raise CheckpointError(f"model_config.softcap is {own!r}, which is no positive number")
-        return float(own), f"softcap {own:g}, from model_config"
+    if (own := own_number(meta["model_config"], "softcap", "logit_softcap"))[0]:
+        return own
     if era.sign != GATE or era.gate_columns != 32:
         return 15.0, ""
     override = 'add "softcap": 15 or 20 to the meta\'s model_config if you know better'
@@ -403,22 +414,28 @@ def pick_softcap(era: Era, meta: dict, base_meta: dict) -> tuple[float, str]:
 
 def to_newest_names(weights: dict[str, Tensor], config: Config) -> dict[str, Tensor]:
     """The same function in the newest names: one value table per layer that has one, lambdas everywhere."""
-    weights = dict(weights)
     n_layer, dtype = config.n_layer, weights["transformer.wte.weight"].dtype
-    for key, neutral in (("resid_lambdas", 1.0), ("x0_lambdas", 0.0)):  # before January 2026 there were none
-        weights.setdefault(key, torch.full((n_layer,), neutral))
+    weights = {"resid_lambdas": torch.ones(n_layer), "x0_lambdas": torch.zeros(n_layer)} | weights
     if "value_embed_A.weight" in weights:  # a product of thin matrices: multiplied out once, it is one table
         a, b = weights.pop("value_embed_A.weight"), weights.pop("value_embed_B.weight")
         weights["value_embed.weight"] = (a.float() @ b.float().T).to(dtype)
     if "value_embed.weight" in weights:
         table = weights.pop("value_embed.weight")
         weights |= {f"value_embeds.{i}.weight": table for i in range(n_layer - n_layer // 4, n_layer)}
-    head = weights["lm_head.weight"]
-    weights["lm_head.weight"] = head[: config.vocab_size]  # padding rows are never a token
+    weights["lm_head.weight"] = weights["lm_head.weight"][: config.vocab_size]  # padding is never a token
     return weights
 
 
 # ---- Reading -----------------------------------------------------------------------------------------------
+
+MAX_JSON = 2**25  # bytes; the tokenizer.json of 65,536 tokens has 7 million
+PORTION = 2**25  # bytes: what was read of a map counts as memory until the map is closed
+FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+RENAMED = {  # transformers' words for nanochat's
+    "model.embed_tokens": "transformer.wte", "model.layers": "transformer.h", "mlp.fc1": "mlp.c_fc",
+    "mlp.fc2": "mlp.c_proj", "self_attn.q_proj": "attn.c_q", "self_attn.k_proj": "attn.c_k",
+    "self_attn.v_proj": "attn.c_v", "self_attn.o_proj": "attn.c_proj",
+}  # fmt: skip
 
 
 @dataclass
@@ -449,10 +466,10 @@ class Checkpoint:
 
 @readable()
 def read(found: Found, dtype: torch.dtype) -> Checkpoint:
-    """Opens a checkpoint's files: each is read once, and none can run code. Raises CheckpointError."""
+    """Opens a checkpoint's files, none of which can run code. Raises CheckpointError."""
     tokenizer = read_tokenizer(found.tokenizer)
     meta, base_meta = read_meta(found.meta), read_base_meta(found)
-    stored = read_weights(found.model)
+    stored = read_weights(found.model, dtype)
     parameters = sum(tensor.numel() for tensor in stored.values())
     try:
         era, config, weights, notes = adapt(stored, meta, base_meta, dtype)
@@ -464,43 +481,120 @@ def read(found: Found, dtype: torch.dtype) -> Checkpoint:
     return Checkpoint(found.name, era, config, weights, tokenizer, parameters, (*found.notes, *notes))
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """A model file's tensors, in memory of their own: a file that changes later changes nothing."""
+def read_weights(path: Path, dtype: torch.dtype) -> dict[str, Tensor]:
+    """A model file's tensors, cast, in memory of their own: a file that changes later changes nothing."""
+    form = map_archive if path.suffix == ".pt" else map_safetensors
     try:
-        with path.open("rb") as file:
-            if file.read(4) != b"PK\3\4":  # torch reads older forms in ways that have run code
-                raise ValueError("it is no zip archive, as torch has saved since 2020")
-        weights = torch.load(path, map_location="cpu", weights_only=True)
+        mapped, weights, read = form(path), {}, 0
+        for key in sorted(mapped, key=lambda key: -mapped[key].nbytes):  # the largest while there is room
+            if read + mapped[key].nbytes > PORTION:
+                tensor, mapped, read = None, mapped.clear() or form(path), 0
+            tensor = mapped.pop(key)
+            if not tensor.is_floating_point() or tensor.nbytes > tensor.untyped_storage().nbytes():
+                raise ValueError(f"key {key} holds {tensor.dtype}, not floating point numbers of its own")
+            weights[key] = tensor.to(dtype if tensor.dim() > 1 else torch.float32, copy=True)
+            read += tensor.nbytes
     except Exception as error:  # a damaged or hostile file fails in any way, and none may be a traceback
-        raise CheckpointError(f"{path}: torch reads no plain tensors in it ({first_line(error)})") from None
+        raise CheckpointError(f"{path}: no tensors can be read from it ({first_line(error)})") from None
+    return weights
+
+
+def arrived(path: Path) -> bytes:
+    """The first bytes of a file. ValueError for what lies in the place of one that has not arrived."""
+    with path.open("rb") as file:
+        head = file.read(32)
+    if not head:
+        raise ValueError("it is empty: download or copy it again")
+    if head.startswith(b"version https://git-lfs"):
+        raise ValueError("it is only git-lfs's pointer to the file: run git lfs pull in its folder")
+    return head
+
+
+def map_archive(path: Path) -> dict[str, Tensor]:
+    """What torch.save wrote since 2020, a zip archive. torch reads older forms in ways that have run code."""
+    if arrived(path)[:4] != b"PK\3\4":
+        raise ValueError("it is no zip archive, as torch saves")
+    if not zipfile.is_zipfile(path):
+        raise ValueError("its end is missing: download or copy it again")
+    if any(record.compress_type for record in zipfile.ZipFile(path).infolist()):
+        raise ValueError("it was compressed, which torch never does")
+    weights = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    for name in ("model", "model_state", "model_state_dict", "state_dict"):  # beside an optimiser's state
+        if isinstance(weights, dict) and isinstance(weights.get(name), dict):
+            weights = weights[name]
     values = weights.values() if isinstance(weights, dict) else [None]
     if not all(isinstance(value, Tensor) and not value.is_nested for value in values):
-        raise CheckpointError(f"{path}: it holds something else than a dict of tensors")
-    return {str(key).removeprefix("_orig_mod."): value.detach() for key, value in weights.items()}
+        raise ValueError("it holds something else than a dict of tensors")
+    return {re.sub(r"^(module\.|_orig_mod\.)+", "", str(key)): each.detach() for key, each in weights.items()}
+
+
+def map_safetensors(path: Path) -> dict[str, Tensor]:
+    """A length, a JSON object that says what lies where, and the numbers; or the index of several such."""
+    if path.suffix == ".json":
+        shards = [path.with_name(Path(name).name) for name in set(read_json(path)["weight_map"].values())]
+        return {key: tensor for shard in sorted(shards) for key, tensor in map_safetensors(shard).items()}
+    size, weights = path.stat().st_size, {}
+    first = end = 8 + int.from_bytes(arrived(path)[:8], "little")
+    if end > min(size, MAX_JSON):
+        raise ValueError(f"its header is to end at byte {end} of {size}: it is damaged or cut off")
+    with path.open("rb") as file:
+        mapped = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_COPY)
+    numbers, header = torch.frombuffer(mapped, dtype=torch.uint8), json.loads(mapped[8:end])
+    header.pop("__metadata__", None)
+    for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+        dtype, shape, begin = FLOATS[entry["dtype"]], entry["shape"], end
+        end += math.prod(shape) * dtype.itemsize
+        if entry["data_offsets"] != [begin - first, end - first] or min(shape, default=0) < 0 or end > size:
+            raise ValueError(f"{name} is not where it should be, or has another size")
+        for theirs, ours in RENAMED.items():
+            name = name.replace(theirs, ours)
+        weights[name] = numbers[begin:end].view(dtype).view(shape)
+    if end != size:
+        raise ValueError(f"it is to end at byte {end} of {size}: it is damaged or cut off")
+    return weights
+
+
+def read_json(path: Path) -> dict:
+    try:
+        if arrived(path) and path.stat().st_size > MAX_JSON:
+            raise ValueError("it is too large")
+        data = json.loads(path.read_bytes())  # in bytes it knows a byte order mark, and UTF-16
+        if not isinstance(data, dict) or not isinstance(data.get("user_config") or {}, dict):
+            raise ValueError("it is no JSON object with objects as model_config and user_config")
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: it cannot be read as JSON ({first_line(error)})") from None
+    return data
 
 
 def read_meta(path: Path) -> dict:
-    try:
-        meta = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: it cannot be read as JSON ({first_line(error)})") from None
-    if not isinstance(meta, dict) or not isinstance(meta.get("user_config") or {}, dict):
-        raise CheckpointError(f"{path}: it is no JSON object with objects as model_config and user_config")
-    return meta
+    """The meta; or as one transformers' config.json, which has to be of nanochat's architecture."""
+    meta = read_json(path)
+    if path.name != "config.json":
+        return meta
+    rope = meta.get("rope_parameters") or meta.get("rope_scaling") or {}
+    told = {"model_type": None} | meta | (rope if isinstance(rope, dict) else {"rope_type": rope})
+    only = {"model_type": "nanochat", "hidden_act": "relu2", "attention_bias": False, "rope_type": "default"}
+    for name, value in only.items():
+        if told.get(name, value) != value:
+            raise CheckpointError(f"{path}: its {name} is {told[name]!r}, and only {value!r} runs here")
+    softcap = told.get("final_logit_softcapping", told.get("logits_soft_cap", 15.0))
+    return {"model_config": {
+        "sequence_len": told.get("max_position_embeddings"), "vocab_size": told.get("vocab_size"),
+        "n_head": told.get("num_attention_heads"), "rope_base": told.get("rope_theta"), "rope_bf16": False,
+        "softcap": 1e6 if softcap is None else softcap,
+    }}  # fmt: skip
 
 
 def read_base_meta(found: Found) -> dict:
     """The newest meta of the base model with the same tag, if folders lie as nanochat has them; else {}."""
     folder = found.model.absolute().parent
-    sibling = folder.parent.parent / "base_checkpoints" / folder.name
-    if folder.parent.name not in (*SOURCES["sft"], *SOURCES["rl"]) or not sibling.is_dir():
-        return {}  # mid checkpoints are all older than the question this answers
-    steps, _ = pairs(sibling)
-    return read_meta(steps[max(steps)][1]) if steps else {}
+    base_model = folder.parent.parent / "base_checkpoints" / folder.name
+    runs = search(base_model)[0] if KINDS.get(folder.parent.name) in ("sft", "rl") else []  # mid is too old
+    return read_meta(max(runs, key=lambda run: run.step).meta) if runs else {}
 
 
 def first_line(error: Exception) -> str:
-    text = str(error).strip() or type(error).__name__
+    text = f"no {error}" if isinstance(error, KeyError) else str(error).strip() or type(error).__name__
     return text.splitlines()[0][:200]
 
 
@@ -512,25 +606,18 @@ SPECIALS = ("<|bos|>", *TURN_MARKERS, *TOOL_MARKERS)
 PROBE = "Is it 12.5 + 3?\n\n\tIt's  çà 漢字 🙂 "  # letters, digits, signs and spaces of all kinds
 
 
-class Pickled:
-    """Stands where the file says tiktoken.core.Encoding: it takes the state and does nothing with it."""
-
-    def __setstate__(self, state):
-        self.state = state
-
-
-class TokenizerUnpickler(pickle.Unpickler):
+class TokenizerUnpickler(pickle._Unpickler):  # the one in C takes gigabytes where ten bytes ask for them
     def find_class(self, module, name):
         if (module, name) == ("tiktoken.core", "Encoding"):
-            return Pickled
+            return types.SimpleNamespace  # it takes the state and does nothing with it
         raise pickle.UnpicklingError(f"it asks for {module}.{name}, where only an Encoding is allowed")
 
 
 def read_tokenizer(path: Path) -> "Tokenizer":
-    """tokenizer.pkl without running anything in it: its state is read as data, the Encoding built here."""
+    """Either form without running anything in it: its state is read as data, the Encoding built here."""
     try:
-        with path.open("rb") as file:
-            state = TokenizerUnpickler(file).load().state
+        unpickler = TokenizerUnpickler(io.BytesIO(arrived(path) and path.read_bytes()))
+        state = tokenizer_json(path) if path.suffix == ".json" else vars(unpickler.load())
         ranks, specials = dict(state["mergeable_ranks"]), dict(state["special_tokens"])
         check_vocabulary(ranks, specials)
         tables = {"mergeable_ranks": ranks, "special_tokens": specials}
@@ -544,12 +631,27 @@ def read_tokenizer(path: Path) -> "Tokenizer":
     return Tokenizer(encoding, specials)
 
 
+def tokenizer_json(path: Path) -> dict:
+    """The state of an Encoding from the file of the tokenizers package, in which letters stand for bytes."""
+    data = read_json(path)
+    split, *others = [step for step in data["pre_tokenizer"]["pretokenizers"] if step["type"] != "ByteLevel"]
+    keeps_all = (split["behavior"], split["invert"]) in (("Isolated", False), ("Removed", True))
+    if data["model"]["type"] != "BPE" or data.get("normalizer") or others or not keeps_all:
+        raise ValueError("it is no byte-level BPE after one split by a pattern")
+    shown = [*range(33, 127), *range(161, 173), *range(174, 256)]  # these stand for themselves
+    byte_of = {chr(byte): byte for byte in shown}
+    byte_of |= {chr(256 + i): byte for i, byte in enumerate(sorted({*range(256)} - {*shown}))}
+    special = {token["content"]: token["id"] for token in data["added_tokens"]}
+    plain = {token: rank for token, rank in data["model"]["vocab"].items() if token not in special}
+    ranks = {bytes(map(byte_of.__getitem__, token)): rank for token, rank in plain.items()}
+    return {"mergeable_ranks": ranks, "special_tokens": special, "pat_str": split["pattern"]["Regex"]}
+
+
 def check_vocabulary(ranks: dict[bytes, int], specials: dict[str, int]) -> None:
     """ValueError for tokens that nanochat does not write; some of them crash tiktoken's native code."""
     if missing := [name for name in SPECIALS if name not in specials]:
         raise ValueError(f"it has no token {missing[0]}, so it cannot chat")
-    every_byte = all(bytes([byte]) in ranks for byte in range(256))
-    if not every_byte or not all(isinstance(key, bytes) for key in ranks):
+    if not all(isinstance(key, bytes) for key in ranks) or any(bytes([i]) not in ranks for i in range(256)):
         raise ValueError("its tokens do not cover all bytes")
     size = len(ranks) + len(specials)
     if sorted([*ranks.values(), *specials.values()]) != list(range(size)):

@@ -1046,11 +1046,11 @@ def test_what_is_not_found_is_told_with_where_what_was_there_and_what_to_pass(ba
         assert all(word in sentence for word in words), sentence
 
     write_pair(base / "base_checkpoints" / "d4", 7)
-    told(["sft"], str(base / "chatsft_checkpoints"), "base_checkpoints", "-i base")
+    told(["sft"], str(base), "base_checkpoints", "-i base")
     told(["base", "d20"], "d20", "d4", "-g")
     told(["base", "d4", 8], "8", "7", "-s")
     told(["base", "/no/where"], "/no/where")
-    told(["base", str(base)], "meta")
+    told(["sft", str(base)], "-i base", "model_000007.pt")
     (base / "tokenizer" / "tokenizer.pkl").unlink()
     told(["base"], "tokenizer.pkl")
     monkeypatch.setenv("NANOCHAT_BASE_DIR", str(base / "gone"))
@@ -2278,13 +2278,17 @@ def test_no_checkpoint_ends_in_one_sentence_and_a_failure_status(base):
 
 
 def test_a_folder_that_may_not_be_read_ends_in_one_sentence(base, monkeypatch):
-    def forbidden(folder):
-        raise PermissionError(13, "Permission denied", str(folder))
+    forbidden, scandir = base / "chatsft_checkpoints", os.scandir
+    forbidden.mkdir()
 
-    (base / "chatsft_checkpoints").mkdir()
-    monkeypatch.setattr(Path, "iterdir", forbidden)
-    for sentence in (refusal(find, "sft"), refusal(checkpoint.holds_any, base)):
-        assert str(base / "chatsft_checkpoints") in sentence and "Permission denied" in sentence
+    def guarded(folder):
+        if Path(folder) == forbidden:
+            raise PermissionError(13, "Permission denied", str(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    sentence = refusal(find)
+    assert str(forbidden) in sentence and "Permission denied" in sentence
 
 
 def test_all_gpus_are_filled_side_by_side_and_keep_their_numbers(base, monkeypatch):

@@ -7,6 +7,7 @@ import re
 import shutil
 
 import pytest
+import torch
 from werkzeug.test import Client
 
 import chat_web
@@ -24,6 +25,8 @@ from standins import (
     write_pair,
     write_tokenizer,
 )
+from test_chat_web import V, byte_encoding
+from test_files import CONFIG, safetensors, theirs, tokenizer_json
 
 package("hypothesis")
 from hypothesis import HealthCheck, given, settings  # noqa: E402
@@ -126,23 +129,60 @@ def whole_files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
     write_pair(folder, weights=random_weights("R2"))
     write_tokenizer(folder)
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    pair = {path.name: path.read_bytes() for path in folder.iterdir()}
+    return pair, transformers_files()
+
+
+def transformers_files() -> dict[str, bytes]:
+    """A tiny model in the other form."""
+    shapes = checkpoint.expected_shapes(checkpoint.ERAS[-1], {"R": V, "C": 8, "F": 32, "L": 1, "N": 8})
+    weights = {theirs(name): torch.ones(shape) for name, shape in shapes.items()}
+    config = CONFIG | {"vocab_size": V, "num_attention_heads": 2}
+    texts = {"config.json": config, "tokenizer.json": tokenizer_json(byte_encoding())}
+    texts = {name: json.dumps(data).encode() for name, data in texts.items()}
+    return texts | {"model.safetensors": safetensors(weights)}
 
 
 @FUZZ
 @given(st.data())
 def test_a_damaged_checkpoint_loads_or_ends_in_one_sentence(whole_files, tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("damaged")
-    victim = data.draw(st.sampled_from(sorted(whole_files)))
-    for name, whole in whole_files.items():
+    files = data.draw(st.sampled_from(whole_files))
+    victim = data.draw(st.sampled_from(sorted(files)))
+    for name, whole in files.items():
         damaged = bytearray(whole)
         if name == victim:
+            reach = data.draw(st.sampled_from([len(whole), min(len(whole), 700)]))  # headers are at the start
             for _ in range(data.draw(st.integers(0, 3))):
-                damaged[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+                damaged[data.draw(st.integers(0, reach - 1))] = data.draw(st.integers(0, 255))
             del damaged[data.draw(st.integers(0, len(whole)) | st.just(len(whole))) :]
         (folder / name).write_bytes(damaged)
     try:
-        checkpoint.read(checkpoint.find(folder, "sft", str(folder)), FLOAT32)
+        checkpoint.read(checkpoint.find(folder.parent, None, str(folder)), FLOAT32)
     except checkpoint.CheckpointError as stop:
         assert "\n" not in str(stop) and str(folder) in str(stop)
     shutil.rmtree(folder)
+
+
+ENTRY = st.fixed_dictionaries(
+    {},
+    optional={
+        "dtype": st.sampled_from(["F32", "BF16", "F64", "I8"]) | JSON,
+        "shape": st.lists(st.integers(-2, 9) | st.integers(), max_size=3) | JSON,
+        "data_offsets": st.lists(st.integers(-8, 99) | st.integers(), min_size=2, max_size=2) | JSON,
+    },
+)
+
+
+@FUZZ
+@given(st.dictionaries(st.text(max_size=3), ENTRY, max_size=4) | JSON, st.integers(0, 99))
+def test_any_header_of_safetensors_is_read_within_its_file_or_ends_in_one_sentence(tmp_path_factory, header, size):
+    path = tmp_path_factory.mktemp("header") / "model.safetensors"
+    written = json.dumps(header).encode()
+    path.write_bytes(len(written).to_bytes(8, "little") + written + bytes(size))
+    try:
+        weights = checkpoint.read_weights(path, FLOAT32)
+        assert sum(tensor.nbytes for tensor in weights.values()) <= 2 * size  # from bfloat16
+    except checkpoint.CheckpointError as stop:
+        assert "\n" not in str(stop) and str(path) in str(stop)
+    shutil.rmtree(path.parent)

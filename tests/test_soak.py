@@ -24,6 +24,7 @@ from standins import (
 
 sys.path.append(str(HERE / "bench"))
 
+from memory import measure, write_float32  # noqa: E402
 from soak import footprint, soak  # noqa: E402
 
 MEASURED_LOAD = """
@@ -43,6 +44,12 @@ def test_loading_takes_no_more_memory_than_the_file_and_a_little(base, dtype):
     done = run("-c", MEASURED_LOAD, dtype, cwd=HERE)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) < 1.3
+
+
+def test_a_float32_file_in_bfloat16_never_lies_in_memory_as_a_whole(tmp_path):
+    write_float32(tmp_path, 12, vocabulary=8192)
+    size, _, peak, _ = measure(tmp_path, "bfloat16")
+    assert peak < 0.65 * size + 300
 
 
 POOR = """
