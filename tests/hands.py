@@ -1,0 +1,323 @@
+"""The hands that every browser has: open, evaluate, wait, click, type, press, turn the wheel, resize, take a picture.
+
+Chromium is driven by playwright, Firefox over WebDriver BiDi, WebKit over WebDriver. Everything else is the same.
+"""
+
+import base64
+import contextlib
+import http.client
+import json
+import os
+import re
+import socket
+import subprocess
+import time
+
+from standins import debian, package
+
+KEYS = {
+    "Backspace": "\ue003", "Tab": "\ue004", "Enter": "\ue007", "Shift": "\ue008", "Control": "\ue009", "Escape": "\ue00c",
+    "PageUp": "\ue00e", "PageDown": "\ue00f", "End": "\ue010", "Home": "\ue011", "ArrowUp": "\ue013", "ArrowDown": "\ue015",
+}  # fmt: skip
+DESK = (1280, 800)
+
+
+class Hands:
+    """One page in one browser, with a storage of its own."""
+
+    name: str
+
+    def wait(self, expression: str, seconds: float = 15):
+        """Polls until the expression is true, and returns it."""
+        deadline = time.monotonic() + seconds
+        while not (value := self.evaluate(expression)):
+            assert time.monotonic() < deadline, f"{self.name}: {expression}"
+            time.sleep(0.02)
+        return value
+
+    def finished(self):
+        self.wait("!busy() && frame === 0")
+        return self
+
+    def texts(self, selector: str) -> list[str]:
+        return self.evaluate(f"[...document.querySelectorAll({json.dumps(selector)})].map(e => e.textContent)")
+
+    def count(self, selector: str) -> int:
+        return self.evaluate(f"document.querySelectorAll({json.dumps(selector)}).length")
+
+    def visible(self, selector: str) -> bool:
+        found = f"document.querySelector({json.dumps(selector)})"
+        return self.evaluate(f"{found} !== null && {found}.getClientRects().length > 0")
+
+    def seen(self, selector: str):
+        found = f"document.querySelector({json.dumps(selector)})"
+        self.wait(f"{found} !== null && {found}.getClientRects().length > 0")
+        return self
+
+    def click(self, selector: str):
+        """Clicks the middle of the first such element, when it is there and stands still."""
+        self.seen(selector)
+        self.evaluate(f"""document.querySelector({json.dumps(selector)}).scrollIntoView({{ block: "nearest" }})""")
+        middle = f"""(() => {{ const box = document.querySelector({json.dumps(selector)}).getBoundingClientRect()
+            return [Math.round(box.x + box.width / 2), Math.round(box.y + box.height / 2)] }})()"""
+        where = self.evaluate(middle)
+        while where != (where := self.evaluate(middle)):
+            pass
+        self.pointer(*where)
+
+    def press(self, keys: str):
+        """Presses one key, with others held: "Control+z"."""
+        *held, key = keys.split("+")
+        self.strike([KEYS.get(each, each) for each in held], KEYS.get(key, key))
+
+    def type(self, text: str):
+        for letter in text:
+            self.press(letter)
+
+    def say(self, text: str):
+        """Sends a message and waits for the end of its reply."""
+        self.click("#box")
+        self.type(text)
+        self.press("Enter")
+        return self.finished()
+
+    def fill(self, count: int, content: str):
+        """Puts that many messages into the conversation; content is JavaScript for the text of message i."""
+        self.evaluate(f"""put({{ ...conversation(), messages: Array.from({{ length: {count} }},
+            (_, i) => ({{ role: i % 2 ? "assistant" : "user", content: {content} }})) }})""")
+        return self.finished()
+
+
+class Chromium(Hands):
+    name = "chromium"
+
+    def __init__(self, browser):
+        self.context = browser.new_context(viewport=dict(zip(("width", "height"), DESK)), reduced_motion="reduce")
+        self.page = self.context.new_page()
+
+    def open(self, url):
+        self.page.goto(url)
+        return self
+
+    def reload(self):
+        self.page.reload()
+
+    def back(self):
+        self.page.evaluate("history.back()")
+
+    def evaluate(self, expression):
+        return self.page.evaluate(f"(async () => ({expression}))()")
+
+    def pointer(self, x, y):
+        self.page.mouse.click(x, y)
+
+    def strike(self, held, key):
+        names = {sign: name for name, sign in KEYS.items()}
+        self.page.keyboard.press("+".join(names.get(each, each) for each in (*held, key)))
+
+    def wheel(self, x, y, down):
+        self.page.mouse.move(x, y)
+        self.page.mouse.wheel(0, down)
+
+    def resize(self, width, height):
+        self.page.set_viewport_size({"width": width, "height": height})
+
+    def picture(self, path):
+        self.page.screenshot(path=path)
+
+    def close(self):
+        self.context.close()
+
+
+def key_actions(held, key):
+    down = [{"type": "keyDown", "value": each} for each in (*held, key)]
+    up = [{"type": "keyUp", "value": each} for each in (key, *held)]
+    return [{"type": "key", "id": "keys", "actions": down + up}]
+
+
+def click_actions(x, y):
+    steps = [{"type": "pointerMove", "x": x, "y": y}, {"type": "pointerDown", "button": 0}, {"type": "pointerUp", "button": 0}]
+    return [{"type": "pointer", "id": "mouse", "parameters": {"pointerType": "mouse"}, "actions": steps}]
+
+
+def wheel_actions(x, y, down):
+    return [{"type": "wheel", "id": "wheel", "actions": [{"type": "scroll", "x": x, "y": y, "deltaX": 0, "deltaY": down}]}]
+
+
+class BiDi:
+    """A connection of WebDriver BiDi."""
+
+    def __init__(self, address):
+        self.socket = package("websockets.sync.client").connect(address, max_size=None)
+        self.number = 0
+        self.send("session.new", capabilities={})
+
+    def send(self, method, **params):
+        self.number += 1
+        self.socket.send(json.dumps({"id": self.number, "method": method, "params": params}))
+        while (answer := json.loads(self.socket.recv(60))).get("id") != self.number:
+            pass
+        assert answer["type"] == "success", answer
+        return answer["result"]
+
+
+class Firefox(Hands):
+    name = "firefox"
+
+    def __init__(self, bidi):
+        self.bidi = bidi
+        self.user = bidi.send("browser.createUserContext")["userContext"]
+        self.tab = bidi.send("browsingContext.create", type="tab", userContext=self.user)["context"]
+        self.resize(*DESK)
+
+    def send(self, method, **params):
+        return self.bidi.send(method, context=self.tab, **params)
+
+    def open(self, url):
+        self.send("browsingContext.navigate", url=url, wait="complete")
+        return self
+
+    def reload(self):
+        self.send("browsingContext.reload", wait="complete")
+
+    def back(self):
+        self.send("browsingContext.traverseHistory", delta=-1)
+
+    def evaluate(self, expression):
+        whole = f"(async () => JSON.stringify(await ({expression}) ?? null))()"
+        answer = self.bidi.send("script.evaluate", expression=whole, target={"context": self.tab}, awaitPromise=True)
+        assert answer["type"] == "success", answer["exceptionDetails"]["text"]
+        return json.loads(answer["result"]["value"])
+
+    def act(self, actions):
+        self.send("input.performActions", actions=actions)
+
+    def pointer(self, x, y):
+        self.act(click_actions(x, y))
+
+    def strike(self, held, key):
+        self.act(key_actions(held, key))
+
+    def wheel(self, x, y, down):
+        self.act(wheel_actions(x, y, down))
+
+    def resize(self, width, height):
+        self.send("browsingContext.setViewport", viewport={"width": width, "height": height})
+
+    def picture(self, path):
+        data = self.send("browsingContext.captureScreenshot")["data"]
+        path.write_bytes(base64.b64decode(data))
+
+    def close(self):
+        self.bidi.send("browser.removeUserContext", userContext=self.user)
+
+
+class WebKit(Hands):
+    name = "webkit"
+
+    def __init__(self, port):
+        self.port, self.path = port, "/session"
+        wanted = {"alwaysMatch": {"webkitgtk:browserOptions": {"args": ["--automation"]}}}
+        self.path += "/" + self.send("POST", "", capabilities=wanted)["sessionId"]
+        self.resize(*DESK)
+
+    def send(self, method, path, **body):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        with contextlib.closing(connection):
+            connection.request(method, self.path + path, json.dumps(body) if method == "POST" else None)
+            answer = connection.getresponse()
+            value = json.loads(answer.read())["value"]
+        assert answer.status == 200, value
+        return value
+
+    def open(self, url):
+        self.send("POST", "/url", url=url)
+        return self
+
+    def reload(self):
+        self.send("POST", "/refresh")
+
+    def back(self):
+        self.send("POST", "/back")
+
+    def evaluate(self, expression):
+        whole = f"""const done = arguments[0]; (async () => JSON.stringify(await ({expression}) ?? null))()
+            .then(text => done(["value", text]), error => done(["error", String(error)]))"""
+        kind, text = self.send("POST", "/execute/async", script=whole, args=[])
+        assert kind == "value", text
+        return json.loads(text)
+
+    def act(self, actions):
+        self.send("POST", "/actions", actions=actions)
+
+    def pointer(self, x, y):
+        self.act(click_actions(x, y))
+
+    def strike(self, held, key):
+        self.act(key_actions(held, key))
+
+    def wheel(self, x, y, down):
+        self.act(wheel_actions(x, y, down))
+
+    def resize(self, width, height):
+        """The page's size; the window's is more by its own bars."""
+        for _ in range(3):
+            have = self.evaluate("[innerWidth, innerHeight]")
+            rect = self.send("GET", "/window/rect")
+            bars = [rect[side] - inner for side, inner in zip(("width", "height"), have)]
+            self.send("POST", "/window/rect", width=width + bars[0], height=height + bars[1])
+
+    def picture(self, path):
+        path.write_bytes(base64.b64decode(self.send("GET", "/screenshot")))
+
+    def close(self):
+        self.send("DELETE", "")
+
+
+# Starting the browsers ------------------------------------------------------------------------------------
+@contextlib.contextmanager
+def process(*command, **environment):
+    """A program that ends with the block, and its output."""
+    more = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **environment})
+    program = subprocess.Popen([*map(str, command)], **more)
+    try:
+        yield program.stdout
+    finally:
+        program.terminate()
+        program.wait(20)
+        program.stdout.close()
+
+
+@contextlib.contextmanager
+def firefox(profile):
+    """A connection to a Firefox without a window."""
+    quiet = {"browser.shell.checkDefaultBrowser": False, "datareporting.policy.dataSubmissionEnabled": False, "app.update.auto": False,
+             "ui.prefersReducedMotion": 1, "general.smoothScroll": False}  # fmt: skip
+    lines = [f"user_pref({json.dumps(name)}, {json.dumps(value)});\n" for name, value in quiet.items()]
+    (profile / "user.js").write_text("".join(lines))
+    flags = ("--headless", "--no-remote", "--profile", profile, "--remote-debugging-port", "0")
+    with process(debian("firefox-esr"), *flags, HOME=str(profile)) as output:
+        address = next(found[1] for line in output if (found := re.search(r"BiDi listening on (ws://\S+)", line)))
+        bidi = BiDi(address + "/session")
+        with contextlib.closing(bidi.socket):
+            yield bidi
+
+
+@contextlib.contextmanager
+def webkit(home):
+    """The port of a driver that starts MiniBrowser, on a screen that nobody sees."""
+    with process(debian("Xvfb"), "-displayfd", "1", "-screen", "0", "1600x1200x24", "-nolisten", "tcp") as output:
+        display = ":" + next(line.strip() for line in output if line.strip().isdigit())
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        away = dict(DISPLAY=display, HOME=str(home), XDG_RUNTIME_DIR=str(home), GDK_BACKEND="x11", GTK_A11Y="none", NO_AT_BRIDGE="1")
+        with process(debian("WebKitWebDriver"), f"--port={port}", **away):
+            deadline = time.monotonic() + 20
+            while True:
+                try:
+                    http.client.HTTPConnection("127.0.0.1", port, timeout=5).connect()
+                    break
+                except ConnectionRefusedError:
+                    assert time.monotonic() < deadline, "WebKitWebDriver does not answer"
+                    time.sleep(0.05)
+            yield port
