@@ -5,6 +5,7 @@ Chromium is driven by playwright, Firefox over WebDriver BiDi, WebKit over WebDr
 
 import base64
 import contextlib
+import functools
 import http.client
 import json
 import os
@@ -23,9 +24,19 @@ DESK = (1280, 800)
 
 
 class Hands:
-    """One page in one browser, with a storage of its own."""
+    """One page in one browser, with a storage that was emptied."""
 
     name: str
+
+    def open(self, url):
+        """The page as someone sees it who has never been there."""
+        self.go(url)
+        self.evaluate("(localStorage.clear(), sessionStorage.clear())")
+        self.resize(*DESK)
+        self.go("about:blank")
+        self.go(url)
+        self.wait("document.readyState === 'complete' && frame === 0")
+        return self
 
     def wait(self, expression: str, seconds: float = 15):
         """Polls until the expression is true, and returns it."""
@@ -36,7 +47,7 @@ class Hands:
         return value
 
     def finished(self):
-        self.wait("!busy() && frame === 0")
+        self.wait("!busy() && frame === 0 && !rows.querySelector('.changed')")
         return self
 
     def texts(self, selector: str) -> list[str]:
@@ -76,10 +87,15 @@ class Hands:
 
     def say(self, text: str):
         """Sends a message and waits for the end of its reply."""
+        self.enter(text)
+        return self.finished()
+
+    def enter(self, text: str):
         self.click("#box")
         self.type(text)
+        self.wait(f"state.draft === {json.dumps(text)}")
         self.press("Enter")
-        return self.finished()
+        self.wait("state.draft === ''")
 
     def fill(self, count: int, content: str):
         """Puts that many messages into the conversation; content is JavaScript for the text of message i."""
@@ -95,9 +111,8 @@ class Chromium(Hands):
         self.context = browser.new_context(viewport=dict(zip(("width", "height"), DESK)), reduced_motion="reduce")
         self.page = self.context.new_page()
 
-    def open(self, url):
+    def go(self, url):
         self.page.goto(url)
-        return self
 
     def reload(self):
         self.page.reload()
@@ -145,11 +160,10 @@ def wheel_actions(x, y, down):
 
 
 class BiDi:
-    """A connection of WebDriver BiDi."""
+    """A session of WebDriver BiDi."""
 
-    def __init__(self, address):
-        self.socket = package("websockets.sync.client").connect(address, max_size=None)
-        self.number = 0
+    def __init__(self, socket):
+        self.socket, self.number = socket, 0
         self.send("session.new", capabilities={})
 
     def send(self, method, **params):
@@ -166,16 +180,13 @@ class Firefox(Hands):
 
     def __init__(self, bidi):
         self.bidi = bidi
-        self.user = bidi.send("browser.createUserContext")["userContext"]
-        self.tab = bidi.send("browsingContext.create", type="tab", userContext=self.user)["context"]
-        self.resize(*DESK)
+        self.tab = bidi.send("browsingContext.getTree")["contexts"][0]["context"]
 
     def send(self, method, **params):
         return self.bidi.send(method, context=self.tab, **params)
 
-    def open(self, url):
+    def go(self, url):
         self.send("browsingContext.navigate", url=url, wait="complete")
-        return self
 
     def reload(self):
         self.send("browsingContext.reload", wait="complete")
@@ -184,7 +195,7 @@ class Firefox(Hands):
         self.send("browsingContext.traverseHistory", delta=-1)
 
     def evaluate(self, expression):
-        whole = f"(async () => JSON.stringify(await ({expression}) ?? null))()"
+        whole = f"(async () => JSON.stringify(await ({expression}) ?? null) ?? 'null')()"
         answer = self.bidi.send("script.evaluate", expression=whole, target={"context": self.tab}, awaitPromise=True)
         assert answer["type"] == "success", answer["exceptionDetails"]["text"]
         return json.loads(answer["result"]["value"])
@@ -209,30 +220,26 @@ class Firefox(Hands):
         path.write_bytes(base64.b64decode(data))
 
     def close(self):
-        self.bidi.send("browser.removeUserContext", userContext=self.user)
+        self.go("about:blank")
+
+
+def send_webdriver(port, base, method, path, **body):
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
+        connection.request(method, base + path, json.dumps(body) if method == "POST" else None)
+        answer = connection.getresponse()
+        value = json.loads(answer.read())["value"]
+    assert answer.status == 200, value
+    return value
 
 
 class WebKit(Hands):
     name = "webkit"
 
-    def __init__(self, port):
-        self.port, self.path = port, "/session"
-        wanted = {"alwaysMatch": {"webkitgtk:browserOptions": {"args": ["--automation"]}}}
-        self.path += "/" + self.send("POST", "", capabilities=wanted)["sessionId"]
-        self.resize(*DESK)
+    def __init__(self, session):
+        self.send = session
 
-    def send(self, method, path, **body):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        with contextlib.closing(connection):
-            connection.request(method, self.path + path, json.dumps(body) if method == "POST" else None)
-            answer = connection.getresponse()
-            value = json.loads(answer.read())["value"]
-        assert answer.status == 200, value
-        return value
-
-    def open(self, url):
+    def go(self, url):
         self.send("POST", "/url", url=url)
-        return self
 
     def reload(self):
         self.send("POST", "/refresh")
@@ -241,7 +248,7 @@ class WebKit(Hands):
         self.send("POST", "/back")
 
     def evaluate(self, expression):
-        whole = f"""const done = arguments[0]; (async () => JSON.stringify(await ({expression}) ?? null))()
+        whole = f"""const done = arguments[0]; (async () => JSON.stringify(await ({expression}) ?? null) ?? 'null')()
             .then(text => done(["value", text]), error => done(["error", String(error)]))"""
         kind, text = self.send("POST", "/execute/async", script=whole, args=[])
         assert kind == "value", text
@@ -261,17 +268,22 @@ class WebKit(Hands):
 
     def resize(self, width, height):
         """The page's size; the window's is more by its own bars."""
-        for _ in range(3):
+        wanted = [width, height]
+        for _ in range(50):
             have = self.evaluate("[innerWidth, innerHeight]")
+            if have == wanted:
+                return
             rect = self.send("GET", "/window/rect")
-            bars = [rect[side] - inner for side, inner in zip(("width", "height"), have)]
-            self.send("POST", "/window/rect", width=width + bars[0], height=height + bars[1])
+            window = [max(100, int(rect[side]) + want - has) for side, want, has in zip(("width", "height"), wanted, have)]
+            self.send("POST", "/window/rect", width=window[0], height=window[1])
+            time.sleep(0.05)
+        raise AssertionError(f"the window does not become {wanted}")
 
     def picture(self, path):
         path.write_bytes(base64.b64decode(self.send("GET", "/screenshot")))
 
     def close(self):
-        self.send("DELETE", "")
+        self.go("about:blank")
 
 
 # Starting the browsers ------------------------------------------------------------------------------------
@@ -292,20 +304,19 @@ def process(*command, **environment):
 def firefox(profile):
     """A connection to a Firefox without a window."""
     quiet = {"browser.shell.checkDefaultBrowser": False, "datareporting.policy.dataSubmissionEnabled": False, "app.update.auto": False,
-             "ui.prefersReducedMotion": 1, "general.smoothScroll": False}  # fmt: skip
+             "ui.prefersReducedMotion": 1, "ui.primaryPointerCapabilities": 6, "general.smoothScroll": False}  # fmt: skip
     lines = [f"user_pref({json.dumps(name)}, {json.dumps(value)});\n" for name, value in quiet.items()]
     (profile / "user.js").write_text("".join(lines))
     flags = ("--headless", "--no-remote", "--profile", profile, "--remote-debugging-port", "0")
     with process(debian("firefox-esr"), *flags, HOME=str(profile)) as output:
         address = next(found[1] for line in output if (found := re.search(r"BiDi listening on (ws://\S+)", line)))
-        bidi = BiDi(address + "/session")
-        with contextlib.closing(bidi.socket):
-            yield bidi
+        with package("websockets.sync.client").connect(address + "/session", max_size=None) as socket:
+            yield BiDi(socket)
 
 
 @contextlib.contextmanager
 def webkit(home):
-    """The port of a driver that starts MiniBrowser, on a screen that nobody sees."""
+    """What sends commands to a MiniBrowser, on a screen that nobody sees."""
     with process(debian("Xvfb"), "-displayfd", "1", "-screen", "0", "1600x1200x24", "-nolisten", "tcp") as output:
         display = ":" + next(line.strip() for line in output if line.strip().isdigit())
         with socket.create_server(("127.0.0.1", 0)) as free:
@@ -320,4 +331,7 @@ def webkit(home):
                 except ConnectionRefusedError:
                     assert time.monotonic() < deadline, "WebKitWebDriver does not answer"
                     time.sleep(0.05)
-            yield port
+            send = functools.partial(send_webdriver, port, "/session")
+            session = send("POST", "", capabilities={"alwaysMatch": {}})["sessionId"]
+            yield (send := functools.partial(send_webdriver, port, "/session/" + session))
+            send("DELETE", "")
