@@ -1,11 +1,13 @@
 """The page in Chromium, Firefox and WebKit: each test runs in all three, through the same hands."""
 
+import contextlib
 import json
+import re
 import threading
 
 import pytest
 
-from standins import FULL, PAGE_CONFIG, Event
+from standins import FULL, PAGE_CONFIG, PHONE, Event, expect, filled, finished, open_page
 
 LONG = '`Message ${i} ` + "and some words ".repeat(i * 37 % 190)'
 
@@ -462,3 +464,28 @@ def test_a_server_with_another_model_is_noticed(hand, script):
     hand.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
     hand.wait("$('notice').textContent.includes('another model now: d26, rl, step 9')")
     hand.wait("$('model').textContent.includes('d26')")
+
+
+# What one browser alone can play ----------------------------------------------------------------------------
+def test_in_chromium_which_alone_can_play_paper_print_names_the_speakers_in_dark_ink(page):
+    filled(page, 2, r'"```\n" + "x ".repeat(400) + "\n```"')
+    page.evaluate("set({ theme: 'dark' })")
+    page.emulate_media(media="print")
+    assert page.evaluate("""[...rows.querySelectorAll("h2")].every(e => e.getBoundingClientRect().width > 20)""")
+    assert page.evaluate("[...document.querySelectorAll('button')].every(e => !e.checkVisibility())")
+    assert page.evaluate("getComputedStyle(rows.querySelector('pre')).whiteSpace") == "pre-wrap"
+    assert max(map(int, re.findall(r"\d+", page.evaluate("getComputedStyle(document.body).color")))) < 128
+
+
+def test_in_chromium_which_alone_can_play_a_phone_enter_breaks_the_line_and_a_button_sends(chromium, script):
+    context = chromium.new_context(**PHONE)
+    with contextlib.closing(context):
+        page = open_page(context, script)
+        page.locator("#box").fill("one")
+        page.locator("#box").press("Enter")
+        page.keyboard.type("two")
+        expect(page.locator("#box")).to_have_value("one\ntwo")
+        assert script.requests == []
+        page.locator("#go").tap()
+        finished(page)
+        assert script.requests[0]["messages"][0]["content"] == "one\ntwo"
