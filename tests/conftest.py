@@ -103,8 +103,8 @@ def engines(request, tmp_path_factory):
         def browser(name):
             if name == "chromium":
                 return request.getfixturevalue("chromium")
-            start, home = {"firefox": hands.firefox, "webkit": hands.webkit}[name], tmp_path_factory.mktemp(name)
-            return running.enter_context(start(home))
+            start = {"firefox": hands.firefox, "webkit": hands.webkit}[name]
+            return running.enter_context(start(tmp_path_factory.mktemp(name)))
 
         kinds = {kind.name: kind for kind in (hands.Chromium, hands.Firefox, hands.WebKit)}
         yield lambda name: kinds[name](browser(name))

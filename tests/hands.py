@@ -1,6 +1,6 @@
-"""The hands that every browser has: open, evaluate, wait, click, type, press, turn the wheel, resize, take a picture.
+"""The hands that every browser has: open, evaluate, wait, click, type, press, resize, take a picture.
 
-Chromium is driven by playwright, Firefox over WebDriver BiDi, WebKit over WebDriver. Everything else is the same.
+Chromium is driven by playwright, Firefox over WebDriver BiDi, WebKit over WebDriver.
 """
 
 import base64
@@ -12,13 +12,15 @@ import os
 import re
 import socket
 import subprocess
+import threading
 import time
 
 from standins import debian, package
 
 KEYS = {
-    "Backspace": "\ue003", "Tab": "\ue004", "Enter": "\ue007", "Shift": "\ue008", "Control": "\ue009", "Escape": "\ue00c",
-    "PageUp": "\ue00e", "PageDown": "\ue00f", "End": "\ue010", "Home": "\ue011", "ArrowUp": "\ue013", "ArrowDown": "\ue015",
+    "Backspace": "\ue003", "Tab": "\ue004", "Enter": "\ue007", "Shift": "\ue008", "Control": "\ue009",
+    "Escape": "\ue00c", "PageUp": "\ue00e", "PageDown": "\ue00f", "End": "\ue010", "Home": "\ue011",
+    "ArrowUp": "\ue013", "ArrowDown": "\ue015",
 }  # fmt: skip
 DESK = (1280, 800)
 
@@ -51,7 +53,8 @@ class Hands:
         return self
 
     def texts(self, selector: str) -> list[str]:
-        return self.evaluate(f"[...document.querySelectorAll({json.dumps(selector)})].map(e => e.textContent)")
+        found = f"[...document.querySelectorAll({json.dumps(selector)})]"
+        return self.evaluate(f"{found}.map(e => e.textContent)")
 
     def count(self, selector: str) -> int:
         return self.evaluate(f"document.querySelectorAll({json.dumps(selector)}).length")
@@ -68,8 +71,9 @@ class Hands:
     def click(self, selector: str):
         """Clicks the middle of the first such element, when it is there and stands still."""
         self.seen(selector)
-        self.evaluate(f"""document.querySelector({json.dumps(selector)}).scrollIntoView({{ block: "nearest" }})""")
-        middle = f"""(() => {{ const box = document.querySelector({json.dumps(selector)}).getBoundingClientRect()
+        found = f"document.querySelector({json.dumps(selector)})"
+        self.evaluate(f"{found}.scrollIntoView({{ block: 'nearest' }})")
+        middle = f"""(() => {{ const box = {found}.getBoundingClientRect()
             return [Math.round(box.x + box.width / 2), Math.round(box.y + box.height / 2)] }})()"""
         where = self.evaluate(middle)
         while where != (where := self.evaluate(middle)):
@@ -108,7 +112,7 @@ class Chromium(Hands):
     name = "chromium"
 
     def __init__(self, browser):
-        self.context = browser.new_context(viewport=dict(zip(("width", "height"), DESK)), reduced_motion="reduce")
+        self.context = browser.new_context(reduced_motion="reduce")
         self.page = self.context.new_page()
 
     def go(self, url):
@@ -130,10 +134,6 @@ class Chromium(Hands):
         names = {sign: name for name, sign in KEYS.items()}
         self.page.keyboard.press("+".join(names.get(each, each) for each in (*held, key)))
 
-    def wheel(self, x, y, down):
-        self.page.mouse.move(x, y)
-        self.page.mouse.wheel(0, down)
-
     def resize(self, width, height):
         self.page.set_viewport_size({"width": width, "height": height})
 
@@ -144,19 +144,18 @@ class Chromium(Hands):
         self.context.close()
 
 
-def key_actions(held, key):
-    down = [{"type": "keyDown", "value": each} for each in (*held, key)]
-    up = [{"type": "keyUp", "value": each} for each in (key, *held)]
-    return [{"type": "key", "id": "keys", "actions": down + up}]
+class Driven(Hands):
+    """What WebDriver and its successor have in common: how keys and clicks are written down."""
 
+    def pointer(self, x, y):
+        steps = [{"type": "pointerMove", "x": x, "y": y}]
+        steps += [{"type": each, "button": 0} for each in ("pointerDown", "pointerUp")]
+        self.act({"type": "pointer", "id": "mouse", "actions": steps})
 
-def click_actions(x, y):
-    steps = [{"type": "pointerMove", "x": x, "y": y}, {"type": "pointerDown", "button": 0}, {"type": "pointerUp", "button": 0}]
-    return [{"type": "pointer", "id": "mouse", "parameters": {"pointerType": "mouse"}, "actions": steps}]
-
-
-def wheel_actions(x, y, down):
-    return [{"type": "wheel", "id": "wheel", "actions": [{"type": "scroll", "x": x, "y": y, "deltaX": 0, "deltaY": down}]}]
+    def strike(self, held, key):
+        down = [{"type": "keyDown", "value": each} for each in (*held, key)]
+        up = [{"type": "keyUp", "value": each} for each in (key, *held)]
+        self.act({"type": "key", "id": "keys", "actions": down + up})
 
 
 class BiDi:
@@ -175,7 +174,7 @@ class BiDi:
         return answer["result"]
 
 
-class Firefox(Hands):
+class Firefox(Driven):
     name = "firefox"
 
     def __init__(self, bidi):
@@ -196,21 +195,13 @@ class Firefox(Hands):
 
     def evaluate(self, expression):
         whole = f"(async () => JSON.stringify(await ({expression}) ?? null) ?? 'null')()"
-        answer = self.bidi.send("script.evaluate", expression=whole, target={"context": self.tab}, awaitPromise=True)
+        where = {"context": self.tab}
+        answer = self.bidi.send("script.evaluate", expression=whole, target=where, awaitPromise=True)
         assert answer["type"] == "success", answer["exceptionDetails"]["text"]
         return json.loads(answer["result"]["value"])
 
-    def act(self, actions):
+    def act(self, *actions):
         self.send("input.performActions", actions=actions)
-
-    def pointer(self, x, y):
-        self.act(click_actions(x, y))
-
-    def strike(self, held, key):
-        self.act(key_actions(held, key))
-
-    def wheel(self, x, y, down):
-        self.act(wheel_actions(x, y, down))
 
     def resize(self, width, height):
         self.send("browsingContext.setViewport", viewport={"width": width, "height": height})
@@ -232,7 +223,7 @@ def send_webdriver(port, base, method, path, **body):
     return value
 
 
-class WebKit(Hands):
+class WebKit(Driven):
     name = "webkit"
 
     def __init__(self, session):
@@ -248,23 +239,15 @@ class WebKit(Hands):
         self.send("POST", "/back")
 
     def evaluate(self, expression):
-        whole = f"""const done = arguments[0]; (async () => JSON.stringify(await ({expression}) ?? null) ?? 'null')()
-            .then(text => done(["value", text]), error => done(["error", String(error)]))"""
+        whole = f"""const done = arguments[0]
+            ;(async () => JSON.stringify(await ({expression}) ?? null) ?? 'null')()
+                .then(text => done(["value", text]), error => done(["error", String(error)]))"""
         kind, text = self.send("POST", "/execute/async", script=whole, args=[])
         assert kind == "value", text
         return json.loads(text)
 
-    def act(self, actions):
+    def act(self, *actions):
         self.send("POST", "/actions", actions=actions)
-
-    def pointer(self, x, y):
-        self.act(click_actions(x, y))
-
-    def strike(self, held, key):
-        self.act(key_actions(held, key))
-
-    def wheel(self, x, y, down):
-        self.act(wheel_actions(x, y, down))
 
     def resize(self, width, height):
         """The page's size; the window's is more by its own bars."""
@@ -274,8 +257,8 @@ class WebKit(Hands):
             if have == wanted:
                 return
             rect = self.send("GET", "/window/rect")
-            window = [max(100, int(rect[side]) + want - has) for side, want, has in zip(("width", "height"), wanted, have)]
-            self.send("POST", "/window/rect", width=window[0], height=window[1])
+            bars = rect["width"] - have[0], rect["height"] - have[1]
+            self.send("POST", "/window/rect", width=int(width + bars[0]), height=int(height + bars[1]))
             time.sleep(0.05)
         raise AssertionError(f"the window does not become {wanted}")
 
@@ -290,8 +273,8 @@ class WebKit(Hands):
 @contextlib.contextmanager
 def process(*command, **environment):
     """A program that ends with the block, and its output."""
-    more = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **environment})
-    program = subprocess.Popen([*map(str, command)], **more)
+    streams = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    program = subprocess.Popen([*map(str, command)], env={**os.environ, **environment}, **streams)
     try:
         yield program.stdout
     finally:
@@ -303,13 +286,21 @@ def process(*command, **environment):
 @contextlib.contextmanager
 def firefox(profile):
     """A connection to a Firefox without a window."""
-    quiet = {"browser.shell.checkDefaultBrowser": False, "datareporting.policy.dataSubmissionEnabled": False, "app.update.auto": False,
-             "ui.prefersReducedMotion": 1, "ui.primaryPointerCapabilities": 6, "general.smoothScroll": False}  # fmt: skip
+    quiet = {
+        "app.update.auto": False,
+        "browser.shell.checkDefaultBrowser": False,
+        "datareporting.policy.dataSubmissionEnabled": False,
+        "general.smoothScroll": False,
+        "ui.prefersReducedMotion": 1,
+        "ui.primaryPointerCapabilities": 6,  # a mouse, which a browser without a screen does not have
+    }
     lines = [f"user_pref({json.dumps(name)}, {json.dumps(value)});\n" for name, value in quiet.items()]
     (profile / "user.js").write_text("".join(lines))
     flags = ("--headless", "--no-remote", "--profile", profile, "--remote-debugging-port", "0")
     with process(debian("firefox-esr"), *flags, HOME=str(profile)) as output:
-        address = next(found[1] for line in output if (found := re.search(r"BiDi listening on (ws://\S+)", line)))
+        found = (re.search(r"BiDi listening on (ws://\S+)", line) for line in output)
+        address = next(filter(None, found))[1]
+        threading.Thread(target=output.read, daemon=True).start()  # so that it never waits for a reader
         with package("websockets.sync.client").connect(address + "/session", max_size=None) as socket:
             yield BiDi(socket)
 
@@ -317,11 +308,13 @@ def firefox(profile):
 @contextlib.contextmanager
 def webkit(home):
     """What sends commands to a MiniBrowser, on a screen that nobody sees."""
-    with process(debian("Xvfb"), "-displayfd", "1", "-screen", "0", "1600x1200x24", "-nolisten", "tcp") as output:
+    screen = ("-displayfd", "1", "-screen", "0", "1600x1200x24", "-nolisten", "tcp")
+    with process(debian("Xvfb"), *screen) as output:
         display = ":" + next(line.strip() for line in output if line.strip().isdigit())
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
-        away = dict(DISPLAY=display, HOME=str(home), XDG_RUNTIME_DIR=str(home), GDK_BACKEND="x11", GTK_A11Y="none", NO_AT_BRIDGE="1")
+        away = dict(DISPLAY=display, HOME=str(home), XDG_RUNTIME_DIR=str(home), GDK_BACKEND="x11")
+        away |= dict(GTK_A11Y="none", NO_AT_BRIDGE="1")
         with process(debian("WebKitWebDriver"), f"--port={port}", **away):
             deadline = time.monotonic() + 20
             while True:
