@@ -268,7 +268,8 @@ def test_the_closed_list_stays_closed_after_a_reload(hand):
 
 def test_conversations_are_found_by_title_and_text(hand):
     hand.evaluate("""[["Apples", "red"], ["Pears", "green leaves"], ["", "A Question"]].forEach(
-        ([title, content], i) => put({ id: "c" + i, title, messages: [{ role: "user", content }], changed: i + 1 }))""")
+        ([title, content], i) =>
+            put({ id: "c" + i, title, messages: [{ role: "user", content }], changed: i + 1 }))""")
     searches = {"APPLE": ["Apples"], "leaves": ["Pears"], "question": ["A Question"], "zebra": []}
     for words, found in searches.items():
         hand.evaluate(f"""$("search").value = "", $("search").focus()""")
@@ -322,7 +323,8 @@ def test_the_command_menu_follows_the_arrow_keys_and_is_a_combobox(hand):
     hand.press("ArrowDown")
     hand.press("ArrowDown")
     chosen = "document.querySelector('#commands [aria-selected=true]').id"
-    hand.wait(chosen + " === 'command-maxtokens' && box.getAttribute('aria-activedescendant') === 'command-maxtokens'")
+    hand.wait(chosen + " === 'command-maxtokens'")
+    assert hand.evaluate("box.getAttribute('aria-activedescendant')") == "command-maxtokens"
     for _ in range(3):
         hand.press("ArrowUp")
     hand.wait("box.getAttribute('aria-activedescendant') === 'command-help'")
