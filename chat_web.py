@@ -104,6 +104,7 @@ class Chat:
     streamed: bool = True
     skip_special_tokens: bool = False  # leaves out the calculator's blocks
     echo: bool = False  # the reply begins with the prompt
+    details: bool = False  # the last event says why the reply ended
 
     @classmethod
     def parse(cls, body: dict, defaults: dict) -> "Chat":
@@ -111,7 +112,7 @@ class Chat:
         limits = {name: (defaults[name], low, high) for name, (_, low, high) in SAMPLING.items()}
         numbers = {name: clamp(name, body.get(name), *ends) for name, ends in limits.items()}
         messages = parse_messages(body.get("messages"), cls.lenient) if cls.has_messages else []
-        return cls(messages, **numbers)
+        return cls(messages, **numbers, details=typed(body, "details", bool, False))
 
     def prompt(self, tokenizer, context: int) -> tuple[list[int], int]:
         """The tokens that the model reads, and how many messages found no room."""
@@ -126,7 +127,7 @@ class Chat:
         try:
             for text in pieces:
                 yield event({"token": text, "gpu": reply.gpu}) if text else b""
-            yield event({"done": True})
+            yield event({"done": True} | ({"finish": reply.finish} if self.details else {}))
         except HTTPException as failure:
             yield event({"error": failure.description})
 

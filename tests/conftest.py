@@ -1,5 +1,7 @@
 """Fixtures that several files of tests share."""
 
+import contextlib
+import functools
 import sys
 import threading
 from pathlib import Path
@@ -7,9 +9,10 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-pytest.register_assert_rewrite("standins")
+pytest.register_assert_rewrite("standins", "hands")
 
-from standins import (
+import hands  # noqa: E402
+from standins import (  # noqa: E402
     HERE,
     Handler,
     Script,
@@ -19,7 +22,7 @@ from standins import (
     package,
     run_quietly,
     started,
-)  # noqa: E402
+)
 from test_chat_web import base  # noqa: E402, F401
 
 
@@ -89,3 +92,26 @@ def demo(tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
     with started(HERE / "chat_web.py", cwd=home, HOME=str(home), NANOCHAT_BASE_DIR=None) as (_, port, lines):
         yield port, lines
+
+
+@pytest.fixture(scope="session")
+def engines(request, tmp_path_factory):
+    """What opens a new page in the browser of that name, which is started when it is first asked for."""
+    with contextlib.ExitStack() as running:
+
+        @functools.cache
+        def browser(name):
+            if name == "chromium":
+                return request.getfixturevalue("chromium")
+            start = {"firefox": hands.firefox, "webkit": hands.webkit}[name]
+            return running.enter_context(start(tmp_path_factory.mktemp(name)))
+
+        kinds = {kind.name: kind for kind in (hands.Chromium, hands.Firefox, hands.WebKit)}
+        yield lambda name: kinds[name](browser(name))
+
+
+@pytest.fixture(params=["chromium", "firefox", "webkit"])
+def hand(request, engines, script):
+    """The page, open in each of the three browsers."""
+    with contextlib.closing(engines(request.param)) as hand:
+        yield hand.open(script.url)

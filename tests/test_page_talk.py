@@ -27,6 +27,7 @@ def test_a_message_is_sent_and_its_reply_streams_in(page, script):
             "temperature": 0.8,
             "top_k": 50,
             "max_tokens": 512,
+            "details": True,
         }
     ]
     assert page.faults == []
@@ -234,7 +235,7 @@ def test_a_reply_goes_on_in_its_own_conversation_while_another_is_open(page, scr
     script.answer("First ", more, "reply.")
     say(page, "One")
     expect(last(page).locator(".body")).to_have_text("First")
-    page.locator("#page > header").get_by_role("button", name="New conversation").click()
+    page.locator("[data-do=fresh]:visible").click()
     expect(page.locator(".row")).to_have_count(0)
     script.answer("Second reply.")
     say(page, "Two")

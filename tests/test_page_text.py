@@ -93,7 +93,7 @@ MARKDOWN = {
         "It was\n2020. Then\n1. x",
         '<p>It was\n2020. Then</p><ol start="1"><li><p>x</p></li></ol>',
     ),
-    "html is text": ("a <b>b</b> &amp; <br> c", "<p>a &lt;b&gt;b&lt;/b&gt; &amp;amp; \n c</p>"),
+    "html is text": ("a <b>b</b> &amp; <br> c", "<p>a &lt;b&gt;b&lt;/b&gt; &amp; \n c</p>"),
     "carriage returns": (
         "# a\r\n\r\n- b\r\n- c\r\n",
         "<h3>a</h3><ul><li><p>b</p></li><li><p>c</p></li></ul>",
@@ -111,8 +111,11 @@ SHORT = """function short(box) {
         tool.replaceWith("[" + parts.join("=") + "]")
     }
     for (const table of copy.querySelectorAll(".table")) table.replaceWith(table.firstChild)
-    for (const cell of copy.querySelectorAll("th, td"))
-        if (cell.style.textAlign === "left") cell.removeAttribute("style")
+    for (const cell of copy.querySelectorAll("th, td")) {
+        if (cell.style.textAlign === "start") cell.removeAttribute("style")
+        cell.removeAttribute("scope")
+    }
+    for (const node of copy.querySelectorAll("[dir]")) node.removeAttribute("dir")
     return copy.innerHTML
 }"""
 

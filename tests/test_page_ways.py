@@ -28,13 +28,13 @@ debian("chromium")
 
 def test_conversations_are_kept_listed_renamed_and_deleted(page, script):
     told(page, script, "Kept **reply**.")
-    page.locator("#page > header").get_by_role("button", name="New conversation").click()
+    page.locator("[data-do=fresh]:visible").click()
     say(page, "Another one")
     finished(page)
     assert titles(page) == ["Another one", "Hi"]
     page.reload()
     expect(page.locator(".row .body")).to_have_text(["Another one", "Hello there."])
-    page.locator("#list").get_by_role("button", name="Hi", exact=True).click()
+    page.locator("#list .open", has_text="Hi").click()
     expect(page.locator(".row .body strong")).to_have_text("reply")
     page.locator("#list .current").get_by_role("button", name="Rename").click()
     expect(page.locator("#rename")).to_be_focused()
@@ -103,7 +103,7 @@ def test_a_full_or_forbidden_storage_is_said_and_survived(context, script, troub
     page.locator("#notice").get_by_role("button", name="Dismiss").click()
     told(page, script, "Still **fine**.")
     expect(page.locator(".row .body")).to_have_text(["Hi", "Fine.", "Hi", "Still fine."])
-    expect(page.locator("#notice")).to_be_hidden()  # once is enough
+    expect(page.locator("#notice")).to_contain_text("This browser keeps no more")  # as long as it lasts
     assert len(titles(page)) == 1
     say(page, "/temperature 0.5")
     say(page, "Hi")
@@ -128,7 +128,7 @@ def test_broken_entries_in_the_storage_are_passed_over(context, page, script):
 
 def test_export_and_import_bring_everything_back(context, page, script):
     told(page, script, "<|python_start|>1+1<|python_end|><|output_start|>2<|output_end|> é🙂")
-    page.locator("#page > header").get_by_role("button", name="New conversation").click()
+    page.locator("[data-do=fresh]:visible").click()
     say(page, "Second")
     finished(page)
     with page.expect_download() as one:
@@ -246,7 +246,7 @@ def test_defaults_and_limits_come_from_the_server_and_settings_reach_it(page, sc
     sheet.locator("#temperature").fill("1.25")
     sheet.locator("#top_k").fill("1000")  # beyond the limit: marked, not taken
     expect(sheet.locator("#top_k")).to_have_attribute("aria-invalid", "true")
-    sheet.get_by_label("Longest reply").fill("250")
+    sheet.get_by_label("Longest reply", exact=True).fill("250")
     sheet.locator("#system").fill("Be brief.")
     page.keyboard.press("Escape")
     expect(page.locator("#dials")).to_have_text(
@@ -260,6 +260,7 @@ def test_defaults_and_limits_come_from_the_server_and_settings_reach_it(page, sc
             "temperature": 1.25,
             "top_k": 40,
             "max_tokens": 250,
+            "details": True,
         }
     ]
     page.reload()
@@ -370,9 +371,18 @@ def test_the_page_says_what_is_going_on(page, script):
 def test_the_demo_model_says_that_it_is_one(page, script):
     script.config = {**PAGE_CONFIG, "demo": True, "model": "demo"}
     page.reload()
-    expect(page.locator("#empty")).to_contain_text("demo model: ")
-    expect(page.locator("#empty")).to_contain_text("-g")
+    expect(page.locator("#empty")).to_contain_text("demo model")
     expect(page.locator("#model")).to_contain_text("demo model")
+
+
+def test_the_demo_model_can_do_what_its_welcome_offers(demo, context):
+    page = context.new_page()
+    for number, word in enumerate(("408", "3 times", "peach", "NANOCHAT_BASE_DIR")):
+        page.goto(f"http://127.0.0.1:{demo[0]}/#try{number}")
+        page.evaluate("state.settings = { temperature: 0 }")
+        page.locator("#tries button").nth(number).click()
+        expect(last(page)).to_contain_text(word)
+        finished(page)
 
 
 def test_the_page_waits_for_a_model_that_is_loading_and_then_asks_no_more(page, script):
@@ -398,6 +408,7 @@ def test_the_page_works_without_its_config(page, script, block):
         "temperature": 0.8,
         "top_k": 50,
         "max_tokens": 512,
+        "details": True,
     }
     assert page.faults == []
 
