@@ -12,9 +12,9 @@ from pathlib import Path
 from common import ROOT, channels, checkpoint, make_tokenizer, torch
 
 LOAD = """
-import pathlib, re, sys, checkpoint
+import re, sys, checkpoint
 def megabytes(name):
-    return int(re.search(name + r":\\s+(\\d+)", pathlib.Path("/proc/self/status").read_text())[1]) * 1024 / 1e6
+    return int(re.search(name + r":\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024 / 1e6
 found = checkpoint.find(checkpoint.base_dir(), None, sys.argv[1])
 before = megabytes("VmRSS")
 model = checkpoint.read(found, checkpoint.DTYPES[sys.argv[2]])
@@ -43,17 +43,23 @@ def measure(path: Path, dtype: str) -> list[float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("-g", "--model-tag", help="tag or path of a checkpoint (default: random float32 weights)")
+    parser.add_argument(
+        "-g", "--model-tag", help="tag or path of a checkpoint (default: random float32 weights)"
+    )
     parser.add_argument("--depth", type=int, default=12)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if not args.model_tag:
             write_float32(Path(folder), args.depth)
-        print("| dtype | file | before | peak | after | (peak - before) / file |\n| --- | --- | --- | --- | --- | --- |")
+        print(
+            "| dtype | file | before | peak | after | (peak - before) / file |\n| --- | --- | --- | --- | --- | --- |"
+        )
         for dtype in checkpoint.DTYPES:
             size, before, peak, after = measure(args.model_tag or folder, dtype)
             share = (peak - before) / size
-            print(f"| {dtype} | {size:.0f} MB | {before:.0f} MB | {peak:.0f} MB | {after:.0f} MB | {share:.2f} |")
+            print(
+                f"| {dtype} | {size:.0f} MB | {before:.0f} MB | {peak:.0f} MB | {after:.0f} MB | {share:.2f} |"
+            )
 
 
 if __name__ == "__main__":

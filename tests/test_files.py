@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import checkpoint
-from standins import FLOAT32, HERE, change, random_weights, refusal, run, started, write_pair, write_tokenizer
+from standins import FLOAT32, HERE, change, refusal, run, started, write_pair, write_tokenizer
 from test_chat_web import GOLDENS, environment, find, require_goldens
 
 STEP, TAG = 700, "d3"  # of the golden that all layouts are built from
@@ -63,7 +63,12 @@ def tokenizer_json(encoding) -> dict:
     letters = {byte: chr(byte) for byte in shown}
     letters |= {byte: chr(256 + i) for i, byte in enumerate(byte for byte in range(256) if byte not in shown)}
     vocabulary = {"".join(map(letters.get, token)): rank for token, rank in encoding._mergeable_ranks.items()}
-    split = {"type": "Split", "pattern": {"Regex": encoding._pat_str}, "behavior": "Isolated", "invert": False}
+    split = {
+        "type": "Split",
+        "pattern": {"Regex": encoding._pat_str},
+        "behavior": "Isolated",
+        "invert": False,
+    }
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
     rules = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False) | {"special": True}
     special = [{"id": rank, "content": name} | rules for name, rank in encoding._special_tokens.items()]
@@ -149,12 +154,15 @@ LAYOUTS = {
     "pair and tokenizer/": (lambda here: flat(here, "tokenizer"), ".", "here, step 700"),
     "base directory": (lambda here: base_directory(here, "base_checkpoints", "chatsft_checkpoints"), ".",
                        "d3, sft, step 700"),
-    "base directory of base": (lambda here: base_directory(here, "base_checkpoints"), ".", "d3, base, step 700"),
+    "base directory of base": (
+        lambda here: base_directory(here, "base_checkpoints"), ".", "d3, base, step 700"),
     "base directory, checkpoints/": (lambda here: base_directory(here, "checkpoints"), ".", "d3, step 700"),
     "source folder": (lambda here: base_directory(here, "chatsft_checkpoints"), "chatsft_checkpoints",
                       "d3, sft, step 700"),
-    "tag folder": (lambda here: base_directory(here, "mid_checkpoints"), "mid_checkpoints/d3", "d3, mid, step 700"),
-    "pair in a source folder": (lambda here: (tokenizer(here / "tokenizer"), pair(here / "chatsft_checkpoints")),
+    "tag folder": (
+        lambda here: base_directory(here, "mid_checkpoints"), "mid_checkpoints/d3", "d3, mid, step 700"),
+    "pair in a source folder": (
+        lambda here: (tokenizer(here / "tokenizer"), pair(here / "chatsft_checkpoints")),
                                 "chatsft_checkpoints", "chatsft_checkpoints, sft, step 700"),
     "the same from above": (lambda here: (tokenizer(here / "tokenizer"), pair(here / "chatsft_checkpoints")),
                             ".", "chatsft_checkpoints, sft, step 700"),
@@ -162,7 +170,8 @@ LAYOUTS = {
     "nested once": (lambda here: flat(here / "d3" / "d3"), "d3", "d3, step 700"),
     "nested base directory": (lambda here: base_directory(here / "a" / "a", "chatsft_checkpoints"), "a",
                               "d3, sft, step 700"),
-    "below other folders": (lambda here: base_directory(here / "release" / "depth", "chatsft_checkpoints"), ".",
+    "below other folders": (
+        lambda here: base_directory(here / "release" / "depth", "chatsft_checkpoints"), ".",
                             "d3, sft, step 700"),
     "tokenizer two levels up": (lambda here: (pair(here / "a" / "b"), tokenizer(here)), "a/b", "b, step 700"),
     "the Hub's cache": (hub_cache, "models--someone--nanochat-d3", "nanochat-d3, step 700"),
@@ -198,7 +207,9 @@ def test_source_and_step_choose_below_a_path_too_and_what_there_is_is_told_with_
     assert "700" in refusal(find, "mid", str(golden), 701)
 
 
-def test_without_sft_a_path_takes_what_there_is_and_says_so_and_the_default_start_does_not(golden, monkeypatch):
+def test_without_sft_a_path_takes_what_there_is_and_says_so_and_the_default_start_does_not(
+    golden, monkeypatch
+):
     base_directory(golden, "base_checkpoints")
     assert "no sft" in find(None, str(golden)).notes[0]
     assert find(None, str(golden / "base_checkpoints" / "d3")).notes == ()
@@ -243,9 +254,11 @@ def compress(here):
 
 def only(name):
     """A folder with one file that is no model's."""
+
     def make(here):
         shutil.rmtree(here)
         write_file(here / name)
+
     return make
 
 
@@ -409,7 +422,8 @@ def test_safetensors_are_read_as_they_were_written(tmp_path):
 
 
 @pytest.mark.parametrize("index", [
-    {"weight_map": {"a": "../model.safetensors"}}, {"weight_map": {"a": "gone.safetensors"}}, {}, {"weight_map": 1},
+    {"weight_map": {"a": "../model.safetensors"}}, {"weight_map": {"a": "gone.safetensors"}},
+    {}, {"weight_map": 1},
     {"weight_map": {"a": "model.safetensors.index.json"}}, {"weight_map": {"a": 1}},
 ])  # fmt: skip
 def test_an_index_of_shards_that_are_not_there_ends_in_a_sentence(tmp_path, index):
@@ -428,6 +442,7 @@ def edited(change_it):
         data = json.loads(path.read_text())
         change_it(data)
         path.write_text(json.dumps(data))
+
     return make
 
 
@@ -493,7 +508,10 @@ def test_a_console_that_lacks_a_paths_letters_shows_it_all_the_same(tmp_path):
     folder = tmp_path / "\u6f22\u5b57"
     write_pair(folder, weights={})
     write_tokenizer(folder)
-    with started(HERE / "chat_web.py", "-g", demo_copy(tmp_path / "\u6f22"), PYTHONIOENCODING="cp1252") as (*_, lines):
+    with started(HERE / "chat_web.py", "-g", demo_copy(tmp_path / "\u6f22"), PYTHONIOENCODING="cp1252") as (
+        *_,
+        lines,
+    ):
         assert any("\\u6f22" in line for line in lines)
     assert "\\u6f22\\u5b57" in start(folder, PYTHONIOENCODING="cp1252")
 
@@ -523,7 +541,9 @@ def test_a_folder_that_disappears_ends_in_a_sentence(golden, tmp_path, monkeypat
     assert "No such file" in refusal(find, None, "x")
 
 
-@pytest.mark.parametrize("name", ["model_000001.pt", "chatsft_checkpoints/d4/model_000001.pt", "nanochat.gguf"])
+@pytest.mark.parametrize(
+    "name", ["model_000001.pt", "chatsft_checkpoints/d4/model_000001.pt", "nanochat.gguf"]
+)
 def test_no_demo_is_served_where_something_looks_like_a_model(tmp_path, name):
     write_file(tmp_path / ".cache" / "nanochat" / name)
     done = run(HERE / "chat_web.py", "-p", 0, env=environment(HOME=str(tmp_path), NANOCHAT_BASE_DIR=None))

@@ -176,7 +176,9 @@ ENTRY = st.fixed_dictionaries(
 
 @FUZZ
 @given(st.dictionaries(st.text(max_size=3), ENTRY, max_size=4) | JSON, st.integers(0, 99))
-def test_any_header_of_safetensors_is_read_within_its_file_or_ends_in_one_sentence(tmp_path_factory, header, size):
+def test_any_header_of_safetensors_is_read_within_its_file_or_ends_in_one_sentence(
+    tmp_path_factory, header, size
+):
     path = tmp_path_factory.mktemp("header") / "model.safetensors"
     written = json.dumps(header).encode()
     path.write_bytes(len(written).to_bytes(8, "little") + written + bytes(size))

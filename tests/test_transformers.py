@@ -1,4 +1,4 @@
-"""transformers' own nanochat model, its logits, its greedy tokens and its tokenizer, beside what is read of them."""
+"""transformers' own nanochat model and tokenizer, beside what is read of them: logits, greedy tokens, ids."""
 
 import json
 import pickle
@@ -30,7 +30,7 @@ def encoding():
 
 
 def merges_of(encoding) -> list[tuple[bytes, bytes]]:
-    """Every way to make a token of two, in the order of the tokens, as transformers derives it from tiktoken's."""
+    """Every way to make a token of two, in the order of the tokens, as transformers derives them."""
     ranks = encoding._mergeable_ranks
     ordered = sorted(ranks, key=ranks.get)
     cuts = ((token[:i], token[i:]) for token in ordered for i in range(1, len(token)))
@@ -47,7 +47,12 @@ def write_tokenizer_json(path, encoding) -> None:
 
 def write_model(folder, encoding, shard="5GB", **config):
     """A random model of transformers' as it writes one, weights so large that all of it matters."""
-    shape = {"num_hidden_layers": 3, "hidden_size": 48, "intermediate_size": 192, "max_position_embeddings": 64}
+    shape = {
+        "num_hidden_layers": 3,
+        "hidden_size": 48,
+        "intermediate_size": 192,
+        "max_position_embeddings": 64,
+    }
     torch.manual_seed(0)
     model = transformers.NanoChatForCausalLM(
         transformers.NanoChatConfig(vocab_size=encoding.n_vocab, initializer_range=0.3, **shape | config)
@@ -66,7 +71,11 @@ def test_a_model_that_transformers_wrote_says_what_it_says_there(tmp_path, encod
         want = theirs(torch.tensor([IDS])).logits[0]
         for length in range(1, len(IDS) + 1):
             assert (last_logits(ours.model, IDS[:length]) - want[length - 1]).abs().max() < 1e-3
-    asked = {"attention_mask": torch.ones(1, len(IDS), dtype=torch.int64), "eos_token_id": None, "pad_token_id": 0}
+    asked = {
+        "attention_mask": torch.ones(1, len(IDS), dtype=torch.int64),
+        "eos_token_id": None,
+        "pad_token_id": 0,
+    }
     greedy = theirs.generate(torch.tensor([IDS]), max_new_tokens=40, do_sample=False, **asked)
     ours.tokenizer.stops = set()
     ours.tokenizer.special = dict.fromkeys(ours.tokenizer.special, -1)
@@ -75,8 +84,10 @@ def test_a_model_that_transformers_wrote_says_what_it_says_there(tmp_path, encod
 
 TEXTS = [
     "Hello, who are you?", "  two  spaces\n\n\n and\tlines\r\n ", "1234567 3.14 0x1F", "it's I'LL we'Ve",
-    "\u6f22\u5b57\u304b\u306a \ud55c\uad6d\uc5b4", "\U0001f642\U0001f468\u200d\U0001f469\u200d\U0001f467 e\u0301 \u0130",
-    "\u0645\u0631\u062d\u0628\u0627 \u05e9\u05dc\u05d5\u05dd \u0e2a\u0e27\u0e31\u0e2a\u0e14\u0e35", "\x00\x01\x7f\xa0\xad\u2028",
+    "\u6f22\u5b57\u304b\u306a \ud55c\uad6d\uc5b4",
+    "\U0001f642\U0001f468\u200d\U0001f469\u200d\U0001f467 e\u0301 \u0130",
+    "\u0645\u0631\u062d\u0628\u0627 \u05e9\u05dc\u05d5\u05dd \u0e2a\u0e27\u0e31\u0e2a\u0e14\u0e35",
+    "\x00\x01\x7f\xa0\xad\u2028",
     "def f(x):\n    return x**2  # ok\n", "a" * 300, " ", "",
 ]  # fmt: skip
 
@@ -86,7 +97,11 @@ def test_tokenizer_json_gives_the_ids_that_transformers_gives(tmp_path, encoding
     theirs = transformers.PreTrainedTokenizerFast(tokenizer_file=str(tmp_path / "tokenizer.json"))
     ours = checkpoint.read_tokenizer(tmp_path / "tokenizer.json")
     for text in [*TEXTS, "".join(TEXTS)]:
-        assert ours.encode(text) == theirs.encode(text, add_special_tokens=False) == encoding.encode_ordinary(text)
+        assert (
+            ours.encode(text)
+            == theirs.encode(text, add_special_tokens=False)
+            == encoding.encode_ordinary(text)
+        )
     assert ours.special == {name: theirs.convert_tokens_to_ids(name) for name in checkpoint.SPECIALS}
 
 
