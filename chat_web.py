@@ -60,7 +60,8 @@ SAMPLING = {
     "top_k":       (50,      0,    200),   # 0 keeps the whole vocabulary
     "max_tokens":  (512,     1,    4096),  # and never more than the context has left
 }  # fmt: skip
-TOP_P = (1.0, 0.0, 1.0)  # in OpenAI's protocol only; 1 keeps everything
+TOP_P = (1.0, 0.0, 1.0)  # 1 keeps everything
+SEEDS = (None, 0, 2**31 - 1)  # that the page offers; without one it is random
 MAX_STOPS, MAX_STOP_LENGTH = 4, 256  # stop sequences, and characters of one
 MAX_MESSAGES = 500
 MAX_MESSAGE_LENGTH = 8000  # characters of one message
@@ -112,7 +113,13 @@ class Chat:
         limits = {name: (defaults[name], low, high) for name, (_, low, high) in SAMPLING.items()}
         numbers = {name: clamp(name, body.get(name), *ends) for name, ends in limits.items()}
         messages = parse_messages(body.get("messages"), cls.lenient) if cls.has_messages else []
-        return cls(messages, **numbers, details=typed(body, "details", bool, False))
+        return cls(
+            messages,
+            **numbers,
+            top_p=clamp("top_p", body.get("top_p"), *TOP_P),
+            seed=None if body.get("seed") is None else typed(body, "seed", int, 0) % 2**63,  # torch's range
+            details=typed(body, "details", bool, False),
+        )
 
     def prompt(self, tokenizer, context: int) -> tuple[list[int], int]:
         """The tokens that the model reads, and how many messages found no room."""
@@ -536,15 +543,16 @@ class ChatServer:
             log.exception("%s is lost; %d workers are left", worker.device, len(self.pool.workers))
 
     def on_page(self, request: ChatRequest) -> Response:
-        ends = {name: {"low": low, "high": high} for name, (_, low, high) in SAMPLING.items()}
-        defaults = self.settings.sampling.items()
+        rows = SAMPLING | {"top_p": TOP_P, "seed": SEEDS}
+        defaults = {name: default for name, (default, _, _) in rows.items()} | self.settings.sampling
         return self.page.response({
             "model": self.name,
             "device": next((worker.device.partition(":")[0] for worker in self.pool.workers), None),
             "gpus": self.settings.num_gpus,
             "context": self.context,
             "demo": self.demo,
-            "sampling": {name: {"default": default} | ends[name] for name, default in defaults},
+            "sampling": {name: {"default": defaults[name], "low": low, "high": high}
+                         for name, (_, low, high) in rows.items()},
             "limits": {"messages": MAX_MESSAGES, "message": MAX_MESSAGE_LENGTH,
                        "conversation": MAX_CONVERSATION_LENGTH},
         })  # fmt: skip
@@ -706,8 +714,6 @@ class OpenAIChat(Chat):
         options = typed(body, "stream_options", dict, {})
         return dataclasses.replace(
             super().parse(body | {"max_tokens": longest}, defaults),
-            top_p=clamp("top_p", body.get("top_p"), *TOP_P),
-            seed=None if body.get("seed") is None else typed(body, "seed", int, 0) % 2**63,  # torch's range
             stop=stop_sequences(body.get("stop")),
             streamed=typed(body, "stream", bool, False),
             skip_special_tokens=typed(body, "skip_special_tokens", bool, True),
@@ -1188,7 +1194,7 @@ def load(settings: Settings, app: ChatServer) -> None:
         model = checkpoint.read(found, checkpoint.DTYPES[settings.dtype])
     except checkpoint.CheckpointError as error:
         raise SystemExit(str(error)) from None
-    for note in [*model.notes, *checkpoint.notes_on_torch(len(devices))]:
+    for note in model.notes:
         print(f"Note: {note}", flush=True)
 
     def replica(device):
@@ -1219,10 +1225,9 @@ def load(settings: Settings, app: ChatServer) -> None:
 
 def decoding(workers: list[Worker]) -> str:
     """How the workers decode; which GPU how, where they differ."""
-    modes = {worker.device: worker.engine.mode + worker.engine.model.hint for worker in workers}
-    if len({*modes.values()}) == 1:
-        return next(iter(modes.values()))
-    return ", ".join(f"{mode} on {device}" for device, mode in modes.items())
+    ways = {worker.device: worker.engine.mode + worker.engine.model.hint for worker in workers}
+    alike = len({*ways.values()}) == 1
+    return ", ".join({way if alike else f"{way} on {device}": 0 for device, way in ways.items()})
 
 
 def pick_checkpoint(settings: Settings) -> tuple:
@@ -1257,6 +1262,8 @@ def pick_devices(settings: Settings) -> list:
         return [torch.device(kind)]
     if settings.num_gpus > torch.cuda.device_count():
         raise SystemExit(f"-n {settings.num_gpus}: only {torch.cuda.device_count()} CUDA GPUs are visible")
+    if settings.num_gpus > 1 and [*map(int, re.findall("[0-9]+", torch.__version__)[:2])] < [2, 10]:
+        print(f"Note: torch {torch.__version__} can crash in cuBLAS with several GPUs; 2.10 is safer", flush=True)
     return [torch.device("cuda", index) for index in range(settings.num_gpus)]
 
 

@@ -18,6 +18,7 @@ here knows HTTP or imports nanochat. What people have on disk, and what is taken
 import bisect
 import codecs
 import contextlib
+import functools
 import io
 import json
 import math
@@ -69,14 +70,6 @@ def prepare_torch() -> None:
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # Linux: huge pages, from which a CPU reads 8 % more
     # cuDNN's attention plans anew for every length and in every thread. Each request brings its own of both.
     torch.backends.cuda.enable_cudnn_sdp(False)
-
-
-def notes_on_torch(gpus: int) -> list[str]:
-    """What this torch is known to do badly on so many GPUs."""
-    release = tuple(map(int, re.findall(r"\d+", torch.__version__)[:2]))
-    if gpus > 1 and release < (2, 10):
-        return [f"torch {torch.__version__} can crash in cuBLAS when several GPUs compute: 2.10 is safer"]
-    return []
 
 
 # ---- Finding -----------------------------------------------------------------------------------------------
@@ -679,7 +672,7 @@ class Tokenizer:
         ids = ([self.special[piece]] if piece in TOOL_MARKERS else self.encode(piece) for piece in pieces)
         return [token for part in ids for token in part]
 
-    def render(self, messages: list[dict]) -> list[int]:
+    def render(self, messages: list[dict], encode: Callable | None = None) -> list[int]:
         """A conversation as training wrote it, up to where the reply begins, or goes on.
 
         Messages are {"role": ..., "content": ...}. A leading system message joins the first user message. The
@@ -690,16 +683,14 @@ class Tokenizer:
             if message["role"] == "system":
                 system = message["content"] + "\n\n"
                 continue
-            tokens += self.encode_message(message, system)
-            system = "" if message["role"] == "user" else system
-        if messages[-1]["role"] == "assistant":
-            return tokens[:-1]
-        return [*tokens, self.special["<|assistant_start|>"]]
+            before, system = (system, "") if message["role"] == "user" else ("", system)
+            tokens += (encode or self.encode_message)(message["role"], before + message["content"])
+        goes_on = messages[-1]["role"] == "assistant"
+        return tokens[:-1] if goes_on else [*tokens, self.special["<|assistant_start|>"]]
 
-    def encode_message(self, message: dict, system: str = "") -> list[int]:
-        """A message between its two marks. The system text goes before a user's."""
-        role, text = message["role"], message["content"]
-        inner = self.encode(system + text) if role == "user" else self.encode_reply(text)
+    def encode_message(self, role: str, text: str) -> list[int]:
+        """A message between its two marks."""
+        inner = self.encode(text) if role == "user" else self.encode_reply(text)
         return [self.special[f"<|{role}_start|>"], *inner, self.special[f"<|{role}_end|>"]]
 
     def fit_prompt(self, messages: list[dict], context: int, max_tokens: int) -> tuple[list[int], int]:
@@ -711,25 +702,18 @@ class Tokenizer:
         limit = context - min(max_tokens, context // 4)
         system = [message for message in messages[:1] if message["role"] == "system"]
         rest = messages[len(system) :]
-        users = [i for i, message in enumerate(rest) if message["role"] == "user"]
-        turns = sorted({0, *users})
-        sizes = [len(self.encode_message(message)) for message in rest]  # once: there may be hundreds
-        around = 0 if rest[-1]["role"] == "assistant" else 2
-        before = system[0]["content"] + "\n\n" if system else ""
+        turns = sorted({0, *(i for i, message in enumerate(rest) if message["role"] == "user")})
+        encode = functools.cache(self.encode_message)  # each message once, whatever is tried
 
-        def size(turn: int) -> int:
-            total = sum(sizes[turns[turn] :]) + around
-            if not system or not users:
-                return total
-            joined = max(turns[turn], users[0])
-            return total - sizes[joined] + len(self.encode_message(rest[joined], before))
+        def prompt(turn: int) -> list[int]:
+            return self.render(system + rest[turns[turn] :], encode)
 
-        first = bisect.bisect_left(range(len(turns)), True, key=lambda turn: size(turn) <= limit)
+        first = bisect.bisect_left(range(len(turns)), True, key=lambda turn: len(prompt(turn)) <= limit)
         if first == len(turns):
             what = "the system message and the newest message take" if system else "the newest message takes"
-            tokens = f"{size(first - 1)} tokens, and only {limit} fit"
+            tokens = f"{len(prompt(first - 1))} tokens, and only {limit} fit"
             raise ValueError(f"{what} {tokens} beside the reply in a context of {context} tokens")
-        return self.render(system + rest[turns[first] :]), turns[first]
+        return prompt(first), turns[first]
 
     def stream_text(self, tokens: Iterable[int]) -> Iterator[str]:
         """The text of each token as far as its characters are whole, maybe "": joined, they are the reply.

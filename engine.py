@@ -121,7 +121,8 @@ class GPT:
         if "smear_gate.weight" in w:
             gate = torch.sigmoid(F.linear(x[..., :24], w["smear_gate.weight"]))  # (B, T, 1)
             gate = gate * (positions > 0)[:, None]  # the first token has none before it
-            x = torch.addcmul(x, w["smear_lambda"][0] * gate, self.norm(self.embed("transformer.wte", before)))
+            earlier = self.norm(self.embed("transformer.wte", before))
+            x = torch.addcmul(x, w["smear_lambda"][0] * gate, earlier)
         if "bigram_lambdas" in w:
             bigram = self.embed("bigram_embed.embed", self.bigram_rows(ids, before, positions))
         initial = (w["x0_lambdas"].to(x.dtype).view(-1, 1, 1, 1) * x).unbind()  # of all layers at once
@@ -857,7 +858,7 @@ class GraphDecoder:
         self.ids.copy_(token)
 
     def compare(self) -> None:
-        """RuntimeError if recorded steps compute something else than the model, behind a prefix or at the end."""
+        """RuntimeError if steps compute something else than the model, behind a prefix or at the end."""
         for place in {min(5, self.context - 1), self.context - 1}:
             ids = torch.arange(place + 1, device=self.model.device)[None] % self.logits.numel()
             for start in range(0, place, CHUNK):

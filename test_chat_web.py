@@ -2156,9 +2156,23 @@ def test_the_page_is_told_defaults_limits_and_model():
         "temperature": {"default": 0.3, "low": 0.0, "high": 2.0},
         "top_k": {"default": 7, "low": 0, "high": 200},
         "max_tokens": {"default": 99, "low": 1, "high": 4096},
+        "top_p": {"default": 1.0, "low": 0.0, "high": 1.0},
+        "seed": {"default": None, "low": 0, "high": 2**31 - 1},
     }
     assert config["limits"] == {"messages": 500, "message": 8000, "conversation": 32000}
     assert (config["model"], config["device"], config["context"]) == ("d4, sft, step 7", "cuda", 2048)
+
+
+def test_the_pages_endpoint_takes_seed_and_top_p_and_says_why_a_reply_ended_when_it_is_asked():
+    app = make_app(scripted := ScriptedEngine("ok", END))
+    post(app, body(seed=7, top_p=0.5))
+    post(app, body())
+    assert [(each["seed"], each["top_p"]) for each in scripted.asked] == [(7, 0.5), (None, 1.0)]
+    assert events(post(app, body(details=True)).data)[-1] == {"done": True, "finish": "stop"}
+    assert events(post(make_app(ScriptedEngine("ok")), body(details=True)).data)[-1]["finish"] == "length"
+    assert events(post(app, body(details=False)).data)[-1] == {"done": True}
+    for field in ({"seed": "x"}, {"top_p": True}, {"details": 1}):
+        assert post(app, body(**field)).status_code == 400
 
 
 def test_a_models_name_cannot_break_out_of_the_page():

@@ -51,15 +51,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         if not args.model_tag:
             write_float32(Path(folder), args.depth)
-        print(
-            "| dtype | file | before | peak | after | (peak - before) / file |\n| --- | --- | --- | --- | --- | --- |"
-        )
+        print("| dtype | file | before | peak | after | (peak - before) / file |\n" + "| --- " * 6 + "|")
         for dtype in checkpoint.DTYPES:
             size, before, peak, after = measure(args.model_tag or folder, dtype)
             share = (peak - before) / size
-            print(
-                f"| {dtype} | {size:.0f} MB | {before:.0f} MB | {peak:.0f} MB | {after:.0f} MB | {share:.2f} |"
-            )
+            sizes = " | ".join(f"{each:.0f} MB" for each in (size, before, peak, after))
+            print(f"| {dtype} | {sizes} | {share:.2f} |")
 
 
 if __name__ == "__main__":

@@ -437,6 +437,10 @@ def test_an_index_of_shards_that_are_not_there_ends_in_a_sentence(tmp_path, inde
 # tokenizer.json ---------------------------------------------------------------------------------------------
 
 
+def split_of(data: dict) -> dict:
+    return data["pre_tokenizer"]["pretokenizers"][0]
+
+
 def edited(change_it):
     def make(path):
         data = json.loads(path.read_text())
@@ -456,7 +460,7 @@ BOMBS = {
     "no split": edited(lambda data: data["pre_tokenizer"]["pretokenizers"].pop(0)),
     "two splits": edited(lambda data: data["pre_tokenizer"].update(
         pretokenizers=data["pre_tokenizer"]["pretokenizers"] * 2)),
-    "dropping split": edited(lambda data: data["pre_tokenizer"]["pretokenizers"][0].update(behavior="Removed")),
+    "dropping split": edited(lambda data: split_of(data).update(behavior="Removed")),
     "no pre_tokenizer": edited(lambda data: data.update(pre_tokenizer=None)),
     "no bos": edited(lambda data: data["added_tokens"].pop(0)),
     "ranks": edited(lambda data: data["model"]["vocab"].update(Z=10**9)),
@@ -465,7 +469,7 @@ BOMBS = {
     "no byte": edited(lambda data: data["model"]["vocab"].pop("Z")),
     "a letter of none": edited(lambda data: data["model"]["vocab"].update({"\u6f22": 537})),
     "added twice": edited(lambda data: data["added_tokens"].append({"id": 537, "content": "Z"})),
-    "pattern": edited(lambda data: data["pre_tokenizer"]["pretokenizers"][0].update(pattern={"Regex": "(" * 9999})),
+    "pattern": edited(lambda data: split_of(data).update(pattern={"Regex": "(" * 9999})),
 }  # fmt: skip
 
 

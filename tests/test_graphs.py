@@ -176,9 +176,12 @@ def test_gpus_that_decode_in_different_ways_are_told_apart():
 
 
 @pytest.mark.parametrize("release, gpus, noted", [("2.9", 2, True), ("2.9", 1, False), ("2.10.0", 2, False)])
-def test_a_torch_that_may_crash_on_several_gpus_is_noted(release, gpus, noted, monkeypatch):
+def test_a_torch_that_may_crash_on_several_gpus_is_noted(release, gpus, noted, monkeypatch, capsys):
     monkeypatch.setattr(torch, "__version__", release + "+cu126")
-    assert bool(checkpoint.notes_on_torch(gpus)) is noted
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert len(chat_web.pick_devices(chat_web.parse_args(["-n", str(gpus)]))) == gpus
+    assert ("cuBLAS" in capsys.readouterr().out) is noted
 
 
 @pytest.mark.parametrize("capability, told", [((7, 5), True), ((8, 0), False), ((9, 0), False)])
