@@ -1,9 +1,8 @@
 """A model that nanochat trained and its tokenizer, from the files and folders in which people have them.
 
 `find` picks the files. `read` opens them, runs nothing in them, and adapts any architecture of nanochat's to
-the one that engine.py computes. `Tokenizer` turns conversations into tokens, and tokens into text. What is
-wrong with files is a `CheckpointError`: one sentence with the file, and the key, shape or number. Nothing
-here knows HTTP or imports nanochat. What people have on disk, and what is taken of it:
+the one that engine.py computes. `Tokenizer` turns conversations into tokens, and tokens into text. Whatever is
+wrong with files is a `CheckpointError` of one sentence. What people have on disk, and what is taken of it:
 
 | -g, or where there is none the base directory | what loads |
 | --- | --- |
@@ -52,10 +51,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def load_model(source=None, tag=None, step=None, device="auto", dtype="bfloat16") -> Engine:
-    """An engine that chats, from the files that chat_web.py would take with -i, -g and -s.
-
-    device is "auto" or one of torch's, dtype "bfloat16" or "float32". Raises CheckpointError about files.
-    """
+    """An engine that chats, from the files that chat_web.py takes with -i, -g and -s, or CheckpointError."""
     prepare_torch()
     model = read(find(base_dir(), source, tag, step), DTYPES[dtype])
     return model.engine(torch.device(best_device() if device == "auto" else device))
@@ -389,9 +385,8 @@ def own_number(given: dict, *names: str) -> tuple[float | None, str]:
 def pick_softcap(era: Era, meta: dict, base_meta: dict) -> tuple[float, str]:
     """The softcap, and how it was chosen where the checkpoint cannot tell.
 
-    Models with gated values had 15, and 20 for a week of March 2026. A base run of that week is known by two
-    defaults among its settings, a chat model by its base model's; one whose own settings have a dtype is
-    older than that week.
+    Models with gated values had 15, and 20 for a week of March 2026, which two defaults among the settings of
+    their base run give away. A chat model whose own settings have a dtype is older.
     """
     if (own := own_number(meta["model_config"], "softcap", "logit_softcap"))[0]:
         return own
@@ -450,8 +445,6 @@ class Checkpoint:
             self.cpu_model = self.cpu_model or FastGPT(self.config, self.weights)
             return Engine(self.cpu_model, self.tokenizer)
         assert not self.cpu_model, "the CPU's engine has changed the weights: make those of GPUs first"
-        if device.type == "cuda":
-            torch.cuda.set_device(device)  # of this thread, as in Engine.reply
         moved = {id(tensor): tensor.to(device) for tensor in self.weights.values()}  # shared tables once
         weights = {key: moved[id(tensor)] for key, tensor in self.weights.items()}
         return Engine(FastGPT(self.config, weights), self.tokenizer)
@@ -675,8 +668,7 @@ class Tokenizer:
     def render(self, messages: list[dict], encode: Callable | None = None) -> list[int]:
         """A conversation as training wrote it, up to where the reply begins, or goes on.
 
-        Messages are {"role": ..., "content": ...}. A leading system message joins the first user message. The
-        assistant's as the last one is the beginning of the reply.
+        A leading system message joins the first user message. An assistant's last one begins the reply.
         """
         tokens, system = [self.special["<|bos|>"]], ""
         for message in messages:
@@ -711,8 +703,8 @@ class Tokenizer:
         first = bisect.bisect_left(range(len(turns)), True, key=lambda turn: len(prompt(turn)) <= limit)
         if first == len(turns):
             what = "the system message and the newest message take" if system else "the newest message takes"
-            tokens = f"{len(prompt(first - 1))} tokens, and only {limit} fit"
-            raise ValueError(f"{what} {tokens} beside the reply in a context of {context} tokens")
+            room = f"and only {limit} fit beside the reply in a context of {context} tokens"
+            raise ValueError(f"{what} {len(prompt(first - 1))} tokens, {room}")
         return prompt(first), turns[first]
 
     def stream_text(self, tokens: Iterable[int]) -> Iterator[str]:

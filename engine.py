@@ -411,6 +411,12 @@ class Calculator:
 CHUNK = 512  # tokens of a prompt that are read between two looks at whether anyone still wants the reply
 
 
+def speak_for(device: torch.device) -> None:
+    """Makes a GPU this thread's own: a fault of device 0, which all threads begin with, would be theirs."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+
+
 class Engine:
     """Writes replies with one model, one after the other, and keeps the KV cache of what it read last.
 
@@ -419,6 +425,7 @@ class Engine:
     """
 
     def __init__(self, model: GPT, tokenizer, graphs: bool | None = None):
+        speak_for(model.device)
         self.model = model
         self.tokenizer = tokenizer
         self.context = model.config.sequence_len
@@ -473,8 +480,7 @@ class Engine:
         return self.reply(prompt, min(max_tokens, room), settings, seed, check)
 
     def reply(self, prompt: list[int], budget: int, settings: dict, seed: int | None, check) -> Iterator[int]:
-        if self.model.device.type == "cuda":  # or a fault of device 0, which is every thread's, would be ours
-            torch.cuda.set_device(self.model.device)
+        speak_for(self.model.device)
         self.reply_id += 1
         reply_id, calculator = self.reply_id, Calculator(self.tokenizer)
         calculator.resume(prompt)

@@ -84,6 +84,7 @@ def test_an_operator_can_ask_for_steps_without_graphs(monkeypatch):
     monkeypatch.setenv("CHAT_WEB_EAGER", "1")
     model = tiny_model()
     model.device = SimpleNamespace(type="cuda")
+    monkeypatch.setattr(engine, "speak_for", lambda device: None)
     monkeypatch.setattr(engine, "KVCache", lambda *args: None)
     monkeypatch.setattr(torch, "Generator", lambda device: None)
     assert engine.Engine(model, NoTools).graphs is None
@@ -188,3 +189,15 @@ def test_a_torch_that_may_crash_on_several_gpus_is_noted(release, gpus, noted, m
 def test_a_gpu_that_emulates_bfloat16_is_known(capability, told, monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     assert engine.emulates_bfloat16(torch.device("cuda")) is told
+
+
+def test_a_reply_and_a_replica_speak_for_their_own_device(monkeypatch):
+    spoken = []
+    monkeypatch.setattr(torch.cuda, "set_device", spoken.append)
+    engine.speak_for(torch.device("cpu"))
+    engine.speak_for(torch.device("cuda", 3))
+    assert spoken == [torch.device("cuda", 3)]
+    monkeypatch.setattr(engine, "speak_for", spoken.append)
+    writer = engine.Engine(tiny_model(), NoTools)
+    next(writer.generate([1, 2], 3))
+    assert spoken[1:] == [torch.device("cpu")] * 2
