@@ -1263,7 +1263,7 @@ def pick_devices(settings: Settings) -> list:
     if settings.num_gpus > torch.cuda.device_count():
         raise SystemExit(f"-n {settings.num_gpus}: only {torch.cuda.device_count()} CUDA GPUs are visible")
     if settings.num_gpus > 1 and [*map(int, re.findall("[0-9]+", torch.__version__)[:2])] < [2, 10]:
-        print(f"Note: torch {torch.__version__} can crash in cuBLAS with several GPUs; 2.10 is safer", flush=True)
+        print("Note: with several GPUs, torch older than 2.10 can crash in cuBLAS", flush=True)
     return [torch.device("cuda", index) for index in range(settings.num_gpus)]
 
 

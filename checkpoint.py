@@ -1,7 +1,7 @@
 """A model that nanochat trained and its tokenizer, from the files and folders in which people have them.
 
 `find` picks the files. `read` opens them, runs nothing in them, and adapts any architecture of nanochat's to
-the one that engine.py computes. `Tokenizer` turns conversations into tokens, and tokens into text. Whatever is
+the one that engine.py computes. `Tokenizer` turns conversations into tokens, and tokens into text. What is
 wrong with files is a `CheckpointError` of one sentence. What people have on disk, and what is taken of it:
 
 | -g, or where there is none the base directory | what loads |
