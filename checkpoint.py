@@ -361,8 +361,7 @@ def pick_windows(era: Era, given: dict, meta: dict, n_layer: int) -> tuple[tuple
     long, short = given["sequence_len"], era.short_window(given["sequence_len"])
     pattern, notes = given.get("window_pattern"), []
     if pattern is None and ("lambdas" not in era.features or "device_batch_size" in meta):
-        # Models without windows; only a base model's meta tells its batch size.
-        return (None,) * n_layer, notes
+        return (None,) * n_layer, notes  # no windows; only a base model's meta tells its batch size
     if pattern is None:
         pattern = "L"
         notes.append("the meta has no window_pattern: every layer sees all, as nanochat loads it")
@@ -469,16 +468,17 @@ def read(found: Found, dtype: torch.dtype) -> Checkpoint:
 
 def read_weights(path: Path, dtype: torch.dtype) -> dict[str, Tensor]:
     """A model file's tensors, cast, in memory of their own: a file that changes later changes nothing."""
-    form = map_archive if path.suffix == ".pt" else map_safetensors
+    whole = path.suffix == ".pt" and dtype == torch.float32  # nothing to cast: to read is quicker than to map
+    form = functools.partial(map_archive, mapped=not whole) if path.suffix == ".pt" else map_safetensors
     try:
         mapped, weights, read = form(path), {}, 0
         for key in sorted(mapped, key=lambda key: -mapped[key].nbytes):  # the largest while there is room
-            if read + mapped[key].nbytes > PORTION:
+            if not whole and read + mapped[key].nbytes > PORTION:
                 tensor, mapped, read = None, mapped.clear() or form(path), 0
             tensor = mapped.pop(key)
             if not tensor.is_floating_point() or tensor.nbytes > tensor.untyped_storage().nbytes():
                 raise ValueError(f"key {key} holds {tensor.dtype}, not floating point numbers of its own")
-            weights[key] = tensor.to(dtype if tensor.dim() > 1 else torch.float32, copy=True)
+            weights[key] = tensor.to(dtype if tensor.dim() > 1 else torch.float32, copy=not whole)
             read += tensor.nbytes
     except Exception as error:  # a damaged or hostile file fails in any way, and none may be a traceback
         raise CheckpointError(f"{path}: no tensors can be read from it ({first_line(error)})") from None
@@ -496,7 +496,7 @@ def arrived(path: Path) -> bytes:
     return head
 
 
-def map_archive(path: Path) -> dict[str, Tensor]:
+def map_archive(path: Path, mapped: bool = True) -> dict[str, Tensor]:
     """What torch.save wrote since 2020, a zip archive. torch reads older forms in ways that have run code."""
     if arrived(path)[:4] != b"PK\3\4":
         raise ValueError("it is no zip archive, as torch saves")
@@ -504,7 +504,7 @@ def map_archive(path: Path) -> dict[str, Tensor]:
         raise ValueError("its end is missing: download or copy it again")
     if any(record.compress_type for record in zipfile.ZipFile(path).infolist()):
         raise ValueError("it was compressed, which torch never does")
-    weights = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    weights = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     for name in ("model", "model_state", "model_state_dict", "state_dict"):  # beside an optimiser's state
         if isinstance(weights, dict) and isinstance(weights.get(name), dict):
             weights = weights[name]

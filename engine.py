@@ -99,7 +99,6 @@ class GPT:
         self.weights = weights
         embedding = weights["transformer.wte.weight"]
         self.device, self.dtype = embedding.device, embedding.dtype
-        self.activations = self.dtype
         self.cos, self.sin = rotary_tables(config, self.device, self.dtype)
         self.mode, self.hint = "eager", ""  # how it computes, and what would be faster, for the start-up line
 
@@ -119,7 +118,7 @@ class GPT:
 
         x = self.norm(self.embed("transformer.wte", ids))  # (B, T, C)
         if "smear_gate.weight" in w:
-            gate = torch.sigmoid(F.linear(x[..., :24], w["smear_gate.weight"]))  # (B, T, 1)
+            gate = self.gate(x, "smear_gate.weight")  # (B, T, 1)
             gate = gate * (positions > 0)[:, None]  # the first token has none before it
             earlier = self.norm(self.embed("transformer.wte", before))
             x = torch.addcmul(x, w["smear_lambda"][0] * gate, earlier)
@@ -190,7 +189,7 @@ class GPT:
 
     def embed(self, name: str, ids: Tensor) -> Tensor:
         """Rows of a table: (B, T) -> (B, T, channels)."""
-        return F.embedding(ids, self.weights[name + ".weight"]).to(self.activations)
+        return F.embedding(ids, self.weights[name + ".weight"])
 
     def rotary(self, positions: Tensor) -> tuple[Tensor, ...]:
         """What `turn` needs at these positions (T,)."""
@@ -201,10 +200,15 @@ class GPT:
 
     def value_gate(self, i: int, a: Tensor) -> tuple[Tensor, float]:
         """The share of its value embedding that layer i adds, (B, T, K, 1) or one number, and its factor."""
-        gate = self.weights.get(f"transformer.h.{i}.attn.ve_gate.weight")
-        if gate is None:
+        name = f"transformer.h.{i}.attn.ve_gate.weight"
+        if name not in self.weights:
             return self.weights["v0_lambdas"][i], 1.0
-        return torch.sigmoid(F.linear(a[..., : gate.size(1)], gate))[..., None], self.config.gate_factor
+        return self.gate(a, name)[..., None], self.config.gate_factor
+
+    def gate(self, x: Tensor, name: str) -> Tensor:
+        """Numbers from 0 to 1 out of the first channels of x (B, T, C): (B, T, gates)."""
+        weight = self.weights[name]
+        return torch.sigmoid(F.linear(x[..., : weight.size(1)].to(weight.dtype), weight)).to(x.dtype)
 
     def bigram_rows(self, ids: Tensor, before: Tensor, positions: Tensor) -> Tensor:
         """Each token's row of the bigram table (B, T), by nanochat's hash. The first token's is the last."""
@@ -577,8 +581,8 @@ def emulates_bfloat16(device: torch.device) -> bool:
 class FastGPT(GPT):
     """The same function as engines run it: q, k and v are one matrix, and on x86-64 CPUs matrices are tiled.
 
-    It takes the dict of weights over and changes it, so that no layer is held twice. On a CPU all but
-    products of matrices is float32, which it adds, norms and attends to faster than bfloat16.
+    It takes the dict of weights over and changes it, so that no layer is held twice. On a CPU a decode step
+    is float32 but for the products of matrices: one token is added, normed and attended faster so.
     """
 
     def __init__(self, config: Config, weights: dict[str, Tensor]):
@@ -600,13 +604,17 @@ class FastGPT(GPT):
                 weights[f"{layer}{name}.weight"] = tile_rows(weights.pop(f"{layer}{name}.weight"))
         if tiles:
             weights["lm_head.weight"] = tile_rows(weights.pop("lm_head.weight"))
+        self.step_dtype = torch.float32 if self.on_cpu else self.dtype
         if self.on_cpu:
-            self.activations = torch.float32
             self.cos, self.sin = rotary_tables(config, self.device, torch.float32)
             self.epsilon = torch.tensor(EPSILON)
         for name in [name for name in weights if "_gate" in name]:
-            weights[name] = weights[name].to(self.activations)
-        self.identity = torch.eye(config.head_dim, device=self.device, dtype=self.activations)
+            weights[name] = weights[name].to(self.step_dtype)
+        self.identity = torch.eye(config.head_dim, device=self.device, dtype=self.step_dtype)
+
+    def embed(self, name: str, ids: Tensor) -> Tensor:
+        rows = super().embed(name, ids)
+        return rows.to(self.step_dtype) if ids.size(1) == 1 else rows
 
     def qkv(self, a: Tensor, layer: str) -> Tensor:
         return self.linear(a, layer + "c_qkv")
