@@ -700,10 +700,11 @@ def matvec(x: Tensor, tiles: Tensor, sparse: bool) -> Tensor:
     """
     count, C, width = tiles.shape
     rows, starts = places(count, 1, C, C)
-    if sparse and tiles.nbytes >= MIN_SPARSE_BYTES and (used := int(x.sign().sum())) < MAX_USED_SHARE * C:
-        nonzero = x.nonzero().view(-1)
-        rows, starts = rows.view(count, C).index_select(1, nonzero).view(-1), starts // C * used
-        x = x.index_select(0, nonzero)
+    few = MAX_USED_SHARE * C
+    if sparse and tiles.nbytes >= MIN_SPARSE_BYTES and x.sign().sum(dtype=torch.float32) < few:
+        used = x.nonzero().view(-1)
+        rows, starts = rows.view(count, C).index_select(1, used).view(-1), starts // C * len(used)
+        x = x.index_select(0, used)
     return weighted_sums(tiles.view(-1, width), rows, starts, torch.cat([x.to(tiles.dtype)] * count))
 
 

@@ -52,6 +52,7 @@ class PlainWriter:
         device, dtype = self.model.device, self.model.dtype
         cache = engine.KVCache(self.model.config, device, dtype)
         cache.dtype, cache.keys, cache.values = dtype, cache.keys.to(dtype), cache.values.to(dtype)
+        cache.layers = list(zip(cache.keys.unbind(), cache.values.unbind()))
         rng, ids = torch.Generator(device).manual_seed(seed), torch.tensor([prompt], device=device)
         for _ in range(max_tokens):
             logits, tokens = self.model(ids, cache)[0, -1].topk(top_k)
