@@ -506,7 +506,8 @@ class ChatServer:
             reply.gpu = worker.gpu_id
             yield ""
             check()  # the client may have left while it waited
-            yield self.tokenizer.decode(prompt).removeprefix("<|bos|>") if chat.echo else ""
+            if chat.echo:
+                yield self.tokenizer.decode(prompt).removeprefix("<|bos|>")
             engine, sampling = worker.engine, (chat.temperature, chat.top_k, chat.seed, chat.top_p)
             tokens = reply.watch(engine, engine.generate(prompt, chat.max_tokens, *sampling, check))
             texts = self.tokenizer.stream_text(tokens)

@@ -471,15 +471,15 @@ def read_weights(path: Path, dtype: torch.dtype) -> dict[str, Tensor]:
     whole = path.suffix == ".pt" and dtype == torch.float32  # nothing to cast: to read is quicker than to map
     form = functools.partial(map_archive, mapped=not whole) if path.suffix == ".pt" else map_safetensors
     try:
-        mapped, weights, read = form(path), {}, 0
+        mapped, weights, taken = form(path), {}, 0
         for key in sorted(mapped, key=lambda key: -mapped[key].nbytes):  # the largest while there is room
-            if not whole and read + mapped[key].nbytes > PORTION:
-                tensor, mapped, read = None, mapped.clear() or form(path), 0
+            if not whole and taken + mapped[key].nbytes > PORTION:
+                tensor, mapped, taken = None, mapped.clear() or form(path), 0
             tensor = mapped.pop(key)
             if not tensor.is_floating_point() or tensor.nbytes > tensor.untyped_storage().nbytes():
                 raise ValueError(f"key {key} holds {tensor.dtype}, not floating point numbers of its own")
             weights[key] = tensor.to(dtype if tensor.dim() > 1 else torch.float32, copy=not whole)
-            read += tensor.nbytes
+            taken += tensor.nbytes
     except Exception as error:  # a damaged or hostile file fails in any way, and none may be a traceback
         raise CheckpointError(f"{path}: no tensors can be read from it ({first_line(error)})") from None
     return weights

@@ -262,6 +262,11 @@ class KVCache:
         self.length = length
         self.last_token = torch.tensor([[last_token]], device=self.keys.device)  # for smear and bigrams
 
+    def clear_from(self, start: int) -> None:
+        """Zeroes what lies from there on, where steps look behind a mask: it hides no NaN."""
+        self.keys[..., start:, :] = 0
+        self.values[..., start:, :] = 0
+
     def positions(self, T: int) -> Tensor:
         """Where the next T tokens stand: (T,) int64."""
         return torch.arange(self.length, self.length + T, device=self.keys.device)
@@ -532,9 +537,9 @@ class Engine:
             if start and check:
                 check()
             chunk = ids[start : start + CHUNK]
-            logits = self.model(torch.tensor([chunk], device=self.model.device), self.cache, last=1)
+            x = self.model.hidden(torch.tensor([chunk], device=self.model.device), self.cache, last=1)
             self.cached += chunk
-        return logits[0, -1]
+        return self.model.logits(x[0, -1])
 
     def restart(self) -> None:
         """After a failure: forgets everything and goes on, without graphs if need be. Raises if it cannot."""
@@ -548,8 +553,7 @@ class Engine:
 
     def prove(self) -> None:
         """Raises if two tokens cannot be drawn, or what the device was asked for before has failed."""
-        self.cached.clear()
-        list(self.generate([0], 2))
+        list(self.generate([0], 2))  # of a prompt of one token nothing is reused
         if self.model.device.type == "cuda":
             torch.cuda.synchronize(self.model.device)
 
@@ -808,8 +812,7 @@ class GraphDecoder:
         self.arrived = [torch.cuda.Event(), torch.cuda.Event()] if self.on_cuda else []
         if self.on_cuda:  # graphs run in turn, and share one memory only if they are recorded on one stream
             self.memory, self.stream = torch.cuda.graph_pool_handle(), torch.cuda.Stream(model.device)
-        cache.keys.zero_()
-        cache.values.zero_()
+        cache.clear_from(0)
         number = partial(torch.zeros, device=model.device)
         self.ids, self.last_token = (number((1, 1), dtype=torch.int64) for _ in range(2))
         self.position = number(1, dtype=torch.int64)
@@ -907,8 +910,7 @@ class GraphDecoder:
         self.logits.copy_(logits)
         self.last_token.fill_(last_token)
         self.length = self.cache.length
-        for numbers in (self.cache.keys, self.cache.values):
-            numbers[..., self.length :, :] = 0  # a mask hides no NaN of an earlier reply
+        self.cache.clear_from(self.length)  # of what an earlier reply left there
         self.position.fill_(self.length)
         self.draws[self.kind]()
         self.send()

@@ -30,7 +30,6 @@ import weakref
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import tiktoken
@@ -856,11 +855,13 @@ class CountingModel:
     def __init__(self, script, prompt):
         self.script, self.prompt, self.calls = script, prompt, []
 
-    def __call__(self, ids, cache, last):
+    def hidden(self, ids, cache, last):
         self.calls.append(ids.shape[1])
         cache.advance(ids)
-        token = self.script[min(cache.length - len(self.prompt), len(self.script) - 1)]
-        return torch.nn.functional.one_hot(torch.tensor([[token]]), 569).float()
+        return torch.tensor([[self.script[min(cache.length - len(self.prompt), len(self.script) - 1)]]])
+
+    def logits(self, token):
+        return torch.nn.functional.one_hot(token, 569).float()
 
 
 def test_the_tool_state_machine_is_nanochats():

@@ -48,6 +48,12 @@ except ImportError:  # then the tests in a browser skip
     expect = None
 
 
+def with_descriptors(count: int) -> str:
+    """The server's program, as a system runs it that allows it so many file descriptors."""
+    limit = f"resource.setrlimit(resource.RLIMIT_NOFILE, ({count}, {count}))"
+    return f"import resource, chat_web; {limit}; chat_web.main()"
+
+
 def package(name: str):
     """A package that CI installs, and others may not have: without it what asks for it skips."""
     return importlib.import_module(name) if os.environ.get("CI") else pytest.importorskip(name)

@@ -1,7 +1,6 @@
 """The demo model, as a newcomer meets it who has no other."""
 
 import chat_web
-import checkpoint
 from standins import (
     HERE,
     ask,

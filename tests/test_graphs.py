@@ -8,12 +8,11 @@ import torch
 import chat_web
 import checkpoint
 import engine
-from test_chat_web import (  # noqa: F401: base is a fixture
+from test_chat_web import (
     CONFIG,
     HERE,
     TOKENIZER,
     NoTools,
-    base,
     random_weights,
     replied,
     tiny_model,

@@ -25,6 +25,7 @@ from standins import (
     started,
     text_of,
     until,
+    with_descriptors,
     write_pair,
 )
 from test_chat_web import read_all, read_until, talk
@@ -152,16 +153,9 @@ def test_the_host_of_two_colons_listens_on_both_families():
             socket.create_connection((address, port), 20).close()
 
 
-FEW = """
-import resource, chat_web
-resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
-chat_web.main()
-"""
-
-
 def test_out_of_descriptors_there_is_no_traceback_and_an_answer_for_who_is_in(base):
     write_pair(base / "chatsft_checkpoints" / "d4")
-    with started("-c", FEW) as (process, port, _):
+    with started("-c", with_descriptors(64)) as (process, port, _):
         for _ in range(3):
             half = [connect(port) for _ in range(60)]
             for sock in half:

@@ -272,7 +272,7 @@ def test_conversations_are_found_by_title_and_text(hand):
             put({ id: "c" + i, title, messages: [{ role: "user", content }], changed: i + 1 }))""")
     searches = {"APPLE": ["Apples"], "leaves": ["Pears"], "question": ["A Question"], "zebra": []}
     for words, found in searches.items():
-        hand.evaluate(f"""$("search").value = "", $("search").focus()""")
+        hand.evaluate("""$("search").value = "", $("search").focus()""")
         hand.type(words)
         hand.wait(f"state.search === {json.dumps(words)} && frame === 0")
         assert hand.texts("#list .open") == found

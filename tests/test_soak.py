@@ -19,6 +19,7 @@ from standins import (
     run,
     started,
     until,
+    with_descriptors,
     write_pair,
 )
 
@@ -52,16 +53,9 @@ def test_a_float32_file_in_bfloat16_never_lies_in_memory_as_a_whole(tmp_path):
     assert peak < 0.65 * size + 300
 
 
-POOR = """
-import resource, chat_web
-resource.setrlimit(resource.RLIMIT_NOFILE, (60, 60))
-chat_web.main()
-"""
-
-
 def test_a_server_out_of_file_descriptors_recovers(base):
     write_pair(base / "chatsft_checkpoints" / "d4")
-    with started("-c", POOR) as (process, port, _):
+    with started("-c", with_descriptors(60)) as (process, port, _):
         idle = [connect(port) for _ in range(150)]
         until(lambda: footprint(process.pid)["descriptors"] >= 24)
         for sock in idle:
