@@ -502,6 +502,9 @@ class ChatServer:
             return tokens if tokens >= SAME_CONVERSATION else 0
 
         worker = self.pool.take(reply.client, shared_tokens, lambda: self.check_waiting(sock))
+        if self.draining.is_set():  # only a worker that is out by then does a shutdown wait for
+            self.pool.give_back(worker)
+            raise busy("the server is shutting down")
         try:
             reply.gpu = worker.gpu_id
             yield ""

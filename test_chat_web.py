@@ -1871,6 +1871,20 @@ def test_an_engine_that_failed_forgets_what_it_read_and_says_the_same_afterwards
     assert writer.shared_prefix([1, 2, 3]) == 0 and list(writer.generate([1, 2, 3], 9)) == want
 
 
+def test_a_chat_that_takes_its_worker_as_the_shutdown_begins_is_refused_and_not_cut(monkeypatch, caplog):
+    app = make_app(ScriptedEngine("ok", END))
+    taken = app.pool.take
+
+    def take_late(*args):
+        app.close(0)  # it sees every worker idle
+        return taken(*args)
+
+    monkeypatch.setattr(app.pool, "take", take_late)
+    with caplog.at_level("INFO"):
+        assert is_refusal(post(app, body()), 503, "shutting down")
+    assert app.pool.available == 1 and len(caplog.messages) == 1
+
+
 def test_page_health_and_stats_answer_while_all_workers_are_busy():
     app = make_app(ScriptedEngine())
     take(app)
