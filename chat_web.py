@@ -60,11 +60,10 @@ SAMPLING = {
     "temperature": (0.8,     0.0,  2.0),   # 0 is greedy; above 2 there is only noise
     "top_k":       (50,      0,    200),   # 0 keeps the whole vocabulary
     "max_tokens":  (512,     1,    4096),  # and never more than the context has left
-}  # fmt: skip
-MORE_SAMPLING = {  # which requests know, and the command line does not
-    "top_p": (1.0, 0.0, 1.0),  # 1 keeps everything
+    "top_p":       (1.0,     0.0,  1.0),   # 1 keeps everything
     "repetition_penalty": (1.0, 1.0, 2.0),  # 1 is none
-}
+}  # fmt: skip
+FLAGS = dict(zip("tkm", SAMPLING))  # those that the command line knows too
 SEEDS = (None, 0, 2**31 - 1)  # that the page offers; without one it is random
 ALTERNATIVES, MAX_ALTERNATIVES = 5, 20  # of a token: on the page and in completions, and in OpenAI's chats
 MAX_STOPS, MAX_STOP_LENGTH = 4, 256  # stop sequences, and characters of one
@@ -118,13 +117,11 @@ class Chat:
     @classmethod
     def parse(cls, body: dict, defaults: dict) -> "Chat":
         """Raises BadRequest for what no reading makes sense of; numbers out of range are clamped."""
-        rows = SAMPLING | MORE_SAMPLING
-        usual = {name: default for name, (default, _, _) in rows.items()} | defaults
-        ends = {name: (usual[name], low, high) for name, (_, low, high) in rows.items()}
+        rows = {name: (defaults.get(name, usual), *ends) for name, (usual, *ends) in SAMPLING.items()}
         completes = "prompt" in body and "messages" not in body if cls.completes is None else cls.completes
         return cls(
             [] if completes else parse_messages(body.get("messages"), cls.lenient),
-            **{name: clamp(name, body.get(name), *row) for name, row in ends.items()},
+            **{name: clamp(name, body.get(name), *row) for name, row in rows.items()},
             seed=None if body.get("seed") is None else typed(body, "seed", int, 0) % 2**63,  # torch's range
             given=parse_given(body.get("prompt")) if completes else None,
             begin=parse_tokens("begin", body.get("begin") or []),
@@ -610,7 +607,7 @@ class ChatServer:
             log.exception("%s is lost; %d workers are left", worker.device, len(self.pool.workers))
 
     def on_page(self, request: ChatRequest) -> Response:
-        rows = SAMPLING | MORE_SAMPLING | {"seed": SEEDS}
+        rows = SAMPLING | {"seed": SEEDS}
         defaults = {name: default for name, (default, _, _) in rows.items()} | self.settings.sampling
         return self.page.response({
             "model": self.name,
@@ -1268,7 +1265,8 @@ def parse_args(argv: list[str]) -> Settings:
     flag("-n", "--num-gpus", type=int, default=1, help="GPUs to use, one replica each (default: 1)")
     sources = "the model's training: sft or rl, the older mid, or base, which cannot chat (default: sft)"
     flag("-i", "--source", choices=("sft", "rl", "mid", "base"), help=sources)
-    for short, (name, (default, low, high)) in zip("tkm", SAMPLING.items(), strict=True):
+    for short, name in FLAGS.items():
+        default, low, high = SAMPLING[name]
         what = f"{name.replace('_', ' ')} where a request has none, {low:g} to {high:g} (default: {default})"
         flag(f"-{short}", f"--{name.replace('_', '-')}", type=type(low), default=default, help=what)
     flag("-g", "--model-tag", help="the model's tag, or a path to its files (default: the deepest there is)")
@@ -1281,11 +1279,11 @@ def parse_args(argv: list[str]) -> Settings:
     flag("--device-type", choices=kinds, default="auto", help=where)
     flag("--host", default="0.0.0.0", help="address to listen on (default: 0.0.0.0, all of this machine's)")
     args = vars(parser.parse_args(argv))
-    ranges = {name: (low, high) for name, (_, low, high) in SAMPLING.items()}
+    ranges = {name: SAMPLING[name][1:] for name in FLAGS.values()}
     for name, (low, high) in (ranges | {"port": (0, 65535), "num_gpus": (1, 1024)}).items():
         if not low <= args[name] <= high:
             raise SystemExit(f"--{name.replace('_', '-')} {args[name]} is not within {low} to {high}")
-    return Settings(sampling={name: args.pop(name) for name in SAMPLING}, **args)
+    return Settings(sampling={name: args.pop(name) for name in FLAGS.values()}, **args)
 
 
 def import_checkpoint():

@@ -1297,9 +1297,8 @@ def test_a_notebook_loads_a_model_and_chats(base):
 
 def test_what_chat_assumes_is_what_the_server_assumes():
     defaults = inspect.signature(engine.Engine.chat).parameters
-    for name, (default, _, _) in chat_web.SAMPLING.items():
-        assert defaults[name].default == default
-    assert defaults["top_p"].default == chat_web.MORE_SAMPLING["top_p"][0]
+    for name in (*chat_web.FLAGS.values(), "top_p"):
+        assert defaults[name].default == chat_web.SAMPLING[name][0]
 
 
 def test_a_checkpoint_gives_a_second_engine_that_shares_its_weights(base):
