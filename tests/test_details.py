@@ -207,7 +207,7 @@ def test_a_reply_begins_with_the_tokens_it_was_given():
 def test_old_turns_make_room_for_a_given_beginning():
     turn = [{"role": "user", "content": "a" * 40}, {"role": "assistant", "content": "b" * 40}]
     asked = {"messages": [*turn, turn[0]], "max_tokens": 1, "details": True}
-    for begin, dropped in ([], 0), ([70] * 60, 2):
+    for begin, dropped in ([], 0), ([70] * 90, 2):
         opening = parts(post(real_app(context=200), asked | {"begin": begin}))[0]
         assert opening["dropped"] == dropped and opening["begun"] == len(begin)
 
