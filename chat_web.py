@@ -60,11 +60,10 @@ SAMPLING = {
     "temperature": (0.8,     0.0,  2.0),   # 0 is greedy; above 2 there is only noise
     "top_k":       (50,      0,    200),   # 0 keeps the whole vocabulary
     "max_tokens":  (512,     1,    4096),  # and never more than the context has left
-}  # fmt: skip
-MORE_SAMPLING = {  # which requests know, and the command line does not
-    "top_p": (1.0, 0.0, 1.0),  # 1 keeps everything
+    "top_p":       (1.0,     0.0,  1.0),   # 1 keeps everything
     "repetition_penalty": (1.0, 1.0, 2.0),  # 1 is none
-}
+}  # fmt: skip
+FLAGS = dict(zip("tkm", SAMPLING))  # those that the command line knows too
 SEEDS = (None, 0, 2**31 - 1)  # that the page offers; without one it is random
 ALTERNATIVES, MAX_ALTERNATIVES = 5, 20  # of a token: on the page and in completions, and in OpenAI's chats
 MAX_STOPS, MAX_STOP_LENGTH = 4, 256  # stop sequences, and characters of one
@@ -98,15 +97,11 @@ class Chat:
     It also knows how its protocol writes a reply; this one is the page's.
     """
 
-    lenient = False  # its messages are as OpenAI's clients have them
+    lenient, completes = False, None  # messages as OpenAI's clients have them; a prompt instead, None for both
 
     messages: list[dict]
-    temperature: float
-    top_k: int
     max_tokens: int
-    top_p: float
-    repetition_penalty: float
-    seed: int | None = None
+    sampling: dict  # what Engine.generate takes by these names
     given: str | list[int] | None = None  # what the model is to go on with, instead of messages
     begin: list[int] = ()  # the tokens that the reply begins with
     alternatives: int | None = None  # of each token; a number asks for the tokens' probabilities as well
@@ -118,27 +113,18 @@ class Chat:
     @classmethod
     def parse(cls, body: dict, defaults: dict) -> "Chat":
         """Raises BadRequest for what no reading makes sense of; numbers out of range are clamped."""
-        rows = SAMPLING | MORE_SAMPLING
-        usual = {name: default for name, (default, _, _) in rows.items()} | defaults
-        ends = {name: (usual[name], low, high) for name, (_, low, high) in rows.items()}
-        completes = cls.completes(body)
+        rows = {name: (defaults.get(name, usual), *ends) for name, (usual, *ends) in SAMPLING.items()}
+        sampling = {name: clamp(name, body.get(name), *row) for name, row in rows.items()}
+        seed = typed(body, "seed", int, None)
+        completes = "prompt" in body and "messages" not in body if cls.completes is None else cls.completes
         return cls(
             [] if completes else parse_messages(body.get("messages"), cls.lenient),
-            **{name: clamp(name, body.get(name), *row) for name, row in ends.items()},
-            seed=None if body.get("seed") is None else typed(body, "seed", int, 0) % 2**63,  # torch's range
+            sampling.pop("max_tokens"),
+            sampling | {"seed": None if seed is None else seed % 2**63},  # torch's range
             given=parse_given(body.get("prompt")) if completes else None,
             begin=parse_tokens("begin", body.get("begin") or []),
-            alternatives=cls.wanted_alternatives(body),
+            alternatives=ALTERNATIVES if typed(body, "details", bool, False) else None,
         )
-
-    @staticmethod
-    def completes(body: dict) -> bool:
-        """Whether it goes on with a text, without the marks of a chat."""
-        return "prompt" in body and "messages" not in body
-
-    @staticmethod
-    def wanted_alternatives(body: dict) -> int | None:
-        return ALTERNATIVES if typed(body, "details", bool, False) else None
 
     def prompt(self, tokenizer, context: int) -> tuple[list[int], int]:
         """The tokens that the model reads, and how many messages found no room."""
@@ -577,9 +563,9 @@ class ChatServer:
             yield ""
             check()  # the client may have left while it waited
             engine, special = worker.engine, self.tokenizer.special
-            sampling = chat.temperature, chat.top_k, chat.seed, chat.top_p, check, chat.repetition_penalty
             looked_at = chat.looked_at(prompt, special["<|assistant_start|>"])
-            tokens = engine.generate(prompt, chat.max_tokens, *sampling, chat.alternatives, looked_at)
+            how = chat.sampling | {"details": chat.alternatives, "echo": looked_at, "check": check}
+            tokens = engine.generate(prompt, chat.max_tokens, **how)
             reply.prompt = [*prompt[:looked_at], *itertools.islice(tokens, len(prompt) - looked_at)]
             if chat.echo:
                 reply.fresh += reply.prompt[looked_at:]
@@ -619,7 +605,7 @@ class ChatServer:
             log.exception("%s is lost; %d workers are left", worker.device, len(self.pool.workers))
 
     def on_page(self, request: ChatRequest) -> Response:
-        rows = SAMPLING | MORE_SAMPLING | {"seed": SEEDS}
+        rows = SAMPLING | {"seed": SEEDS}
         defaults = {name: default for name, (default, _, _) in rows.items()} | self.settings.sampling
         return self.page.response({
             "model": self.name,
@@ -786,8 +772,8 @@ CHANGING = {  # what would change a reply and cannot be had, with the values tha
     "n": [1], "best_of": [1], "presence_penalty": [0], "frequency_penalty": [0],
     "length_penalty": [1], "logit_bias": [{}], "min_p": [0], "typical_p": [1], "min_tokens": [0],
     "ignore_eos": [False], "stop_token_ids": [[]], "bad_words": [[]], "use_beam_search": [False],
-    "tools": [[]], "tool_choice": ["none", "auto"],
-    "functions": [[]], "function_call": ["none", "auto"], "response_format": [{"type": "text"}],
+    "tools": [[]], "tool_choice": ["none", "auto"], "functions": [[]], "function_call": ["none", "auto"],
+    "response_format": [{"type": "text"}],
     "suffix": [""], "structured_outputs": [], "guided_json": [], "guided_regex": [], "guided_choice": [],
     "grammar": [], "modalities": [["text"]], "audio": [], "web_search_options": [],
 }  # fmt: skip
@@ -799,7 +785,7 @@ class OpenAIChat(Chat):
 
     include_usage: bool = False
 
-    lenient = True
+    lenient, completes = True, False
     kind, streamed_kind, prefix = "chat.completion", "chat.completion.chunk", "chatcmpl"
     opening = {"delta": {"role": "assistant", "content": ""}}
 
@@ -811,24 +797,16 @@ class OpenAIChat(Chat):
         longest = body.get("max_tokens") if (new := body.get("max_completion_tokens")) is None else new
         longest = SAMPLING["max_tokens"][2] if longest == -1 else longest  # some clients' word for no limit
         options = typed(body, "stream_options", dict, {})
+        most = MAX_ALTERNATIVES if typed(body, "logprobs", bool, False) else 0
+        others = count(body, "top_logprobs", most) or 0
         return dataclasses.replace(
             super().parse(body | {"max_tokens": longest}, defaults),
             stop=stop_sequences(body.get("stop")),
             streamed=typed(body, "stream", bool, False),
             skip_special_tokens=typed(body, "skip_special_tokens", bool, True),
             include_usage=typed(options, "include_usage", bool, False),
+            alternatives=others if most else None,
         )
-
-    @staticmethod
-    def completes(body: dict) -> bool:
-        return False
-
-    @staticmethod
-    def wanted_alternatives(body: dict) -> int | None:
-        wanted, count = typed(body, "logprobs", bool, False), typed(body, "top_logprobs", int, 0)
-        if not 0 <= count <= MAX_ALTERNATIVES * wanted:
-            raise BadRequest(f"top_logprobs is from 0 to {MAX_ALTERNATIVES}, and needs logprobs")
-        return count if wanted else None
 
     def usage(self, reply: "Reply") -> dict:
         """Tokens as they were counted; a stop token is none of the reply's."""
@@ -856,13 +834,15 @@ class OpenAIChat(Chat):
         return self.told(fresh[:-1] if ended else fresh, reply)
 
     def told(self, tokens: list, reply: "Reply") -> dict:
-        def entry(token: int, logprob: float) -> dict:
-            raw = reply.tokenizer.raw(token)
-            return {"token": reply.tokenizer.show(token), "logprob": logprob, "bytes": [*raw]}
+        tokenizer = reply.tokenizer
 
-        others = [[entry(*other) for other in token.likeliest] for token in tokens]
-        content = [entry(token, token.logprob) | {"top_logprobs": top} for token, top in zip(tokens, others)]
-        return {"content": content, "refusal": None}
+        def entry(token: int, logprob: float) -> dict:
+            return {"token": tokenizer.show(token), "logprob": logprob, "bytes": [*tokenizer.raw(token)]}
+
+        return {"refusal": None, "content": [
+            entry(token, token.logprob) | {"top_logprobs": [entry(*other) for other in token.likeliest]}
+            for token in tokens
+        ]}  # fmt: skip
 
     def write(self, pieces: Iterator[str], reply: "Reply", model: str) -> Iterator[bytes]:
         frame = self.frame(self.streamed_kind, model) | ({"usage": None} if self.include_usage else {})
@@ -892,25 +872,16 @@ class OpenAIChat(Chat):
 class OpenAICompletion(OpenAIChat):
     """A request of POST /v1/completions: the model goes on with a text, or with its tokens."""
 
+    completes = True
     kind, streamed_kind, prefix = "text_completion", "text_completion", "cmpl"
     opening = {"text": ""}
 
     @classmethod
     def parse(cls, body: dict, defaults: dict) -> "OpenAICompletion":
-        completion = super().parse(body, defaults)
+        completion = super().parse(body | {"logprobs": None, "top_logprobs": None}, defaults)
         longest = 0 if body.get("max_tokens") == 0 else completion.max_tokens  # there may be just an echo
-        return dataclasses.replace(completion, echo=typed(body, "echo", bool, False), max_tokens=longest)
-
-    @staticmethod
-    def completes(body: dict) -> bool:
-        return True
-
-    @staticmethod
-    def wanted_alternatives(body: dict) -> int | None:
-        count = typed(body, "logprobs", int, None)
-        if not 0 <= (count or 0) <= ALTERNATIVES:
-            raise BadRequest(f"logprobs is from 0 to {ALTERNATIVES}")
-        return count
+        more = {"echo": typed(body, "echo", bool, False), "alternatives": count(body, "logprobs", ALTERNATIVES)}
+        return dataclasses.replace(completion, max_tokens=longest, **more)
 
     def looked_at(self, prompt: list[int], start: int) -> int:
         return super().looked_at(prompt, start) if self.echo else len(prompt)
@@ -932,6 +903,13 @@ class OpenAICompletion(OpenAIChat):
             "top_logprobs": [{show(t): p for t, p in top if p is not None} or None for top in tops],
             "text_offset": ends[:-1],
         }
+
+
+def count(body: dict, name: str, most: int) -> int | None:
+    number = typed(body, name, int, None)
+    if not 0 <= (number or 0) <= most:
+        raise BadRequest(f"{name} is from 0 to {most} here")
+    return number
 
 
 def openai_error(sentence: str, kind: str) -> dict:
@@ -1285,7 +1263,8 @@ def parse_args(argv: list[str]) -> Settings:
     flag("-n", "--num-gpus", type=int, default=1, help="GPUs to use, one replica each (default: 1)")
     sources = "the model's training: sft or rl, the older mid, or base, which cannot chat (default: sft)"
     flag("-i", "--source", choices=("sft", "rl", "mid", "base"), help=sources)
-    for short, (name, (default, low, high)) in zip("tkm", SAMPLING.items(), strict=True):
+    for short, name in FLAGS.items():
+        default, low, high = SAMPLING[name]
         what = f"{name.replace('_', ' ')} where a request has none, {low:g} to {high:g} (default: {default})"
         flag(f"-{short}", f"--{name.replace('_', '-')}", type=type(low), default=default, help=what)
     flag("-g", "--model-tag", help="the model's tag, or a path to its files (default: the deepest there is)")
@@ -1298,11 +1277,11 @@ def parse_args(argv: list[str]) -> Settings:
     flag("--device-type", choices=kinds, default="auto", help=where)
     flag("--host", default="0.0.0.0", help="address to listen on (default: 0.0.0.0, all of this machine's)")
     args = vars(parser.parse_args(argv))
-    ranges = {name: (low, high) for name, (_, low, high) in SAMPLING.items()}
+    ranges = {name: SAMPLING[name][1:] for name in FLAGS.values()}
     for name, (low, high) in (ranges | {"port": (0, 65535), "num_gpus": (1, 1024)}).items():
         if not low <= args[name] <= high:
             raise SystemExit(f"--{name.replace('_', '-')} {args[name]} is not within {low} to {high}")
-    return Settings(sampling={name: args.pop(name) for name in SAMPLING}, **args)
+    return Settings(sampling={name: args.pop(name) for name in FLAGS.values()}, **args)
 
 
 def import_checkpoint():
