@@ -72,8 +72,8 @@ MAX_MESSAGE_LENGTH = 8000  # characters of one message
 MAX_CONVERSATION_LENGTH = 32000  # characters of all messages
 MAX_HEAD = 2**17  # bytes, of request line and headers
 MAX_BODY = 2**20  # bytes: 32,000 characters escaped as \uXXXX\uXXXX take 384,000
-MAX_VALUES = 50_000  # of [ { , and : in a body, text included: each value costs far more than its bytes
-MAX_CHUNKS = 8192  # of a body that comes in chunks
+MAX_VALUES = 40_000  # of [ { , and : in a body, text included: each value costs far more than its bytes
+MAX_CHUNKS = 4096  # of a body that comes in chunks
 MAX_CONNECTIONS = 512  # each is a thread
 MAX_REFUSED = 128  # connections beyond those that are still being told so
 SPARE_DESCRIPTORS = 16  # of those that the system allows, for all but connections
@@ -138,10 +138,10 @@ class Chat:
             except ValueError as error:
                 raise BadRequest(str(error)) from None
         tokens = [*tokens, *self.begin]
-        if not 0 <= min(tokens) <= max(tokens) < tokenizer.size:
-            raise BadRequest(f"tokens are numbers from 0 to {tokenizer.size - 1}")
         if len(tokens) + min(self.max_tokens, 1) > context:
             raise BadRequest(f"the prompt takes {len(tokens)} tokens, in a context of {context}")
+        if not 0 <= min(tokens) <= max(tokens) < tokenizer.size:
+            raise BadRequest(f"tokens are numbers from 0 to {tokenizer.size - 1}")
         return tokens, dropped
 
     def looked_at(self, prompt: list[int], start: int) -> int:
@@ -193,7 +193,7 @@ def parse_given(prompt) -> str | list[int]:
 
 
 def parse_tokens(name: str, tokens) -> list[int]:
-    if not isinstance(tokens, list) or not all(type(token) is int for token in tokens):
+    if not isinstance(tokens, list) or not {*map(type, tokens)} <= {int}:
         raise BadRequest(f"{name} must be a list of tokens, which are whole numbers")
     return tokens
 
