@@ -124,7 +124,9 @@ IMAGE = {"type": "image_url", "image_url": {"url": "x"}}
 @pytest.mark.parametrize("fields, word", [
     ({"n": 2}, "n "), ({"presence_penalty": 0.5}, "presence_penalty"),
     ({"frequency_penalty": 1}, "frequency_penalty"),
-    ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"), ({"top_logprobs": 2}, "logprobs"),
+    ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
+    ({"top_logprobs": 2}, "logprobs"), ({"logprobs": True, "top_logprobs": True}, "top_logprobs"),
+    ({"logprobs": True, "top_logprobs": -1}, "20"),
     ({"logprobs": True, "top_logprobs": 21}, "20"), ({"extra_body": {"logprobs": 1}}, "logprobs"),
     ({"response_format": {"type": "json_object"}}, "response_format"), ({"seed": 1.5}, "seed"),
     ({"extra_body": {"min_p": 0.1}}, "min_p"), ({"stop": ["a"] * 5}, "stop"), ({"stop": ""}, "stop"),
@@ -329,7 +331,9 @@ def test_openai_a_completion_may_be_nothing_but_the_echo():
     ({}, "prompt"), ({"prompt": ""}, "prompt"), ({"prompt": ["a", "b"]}, "prompt"), ({"prompt": 5}, "prompt"),
     ({"prompt": [[1], [2]]}, "prompt"), ({"prompt": [1, True]}, "prompt"), ({"prompt": [-1]}, "token"),
     ({"prompt": [10**9]}, "token"), ({"prompt": "a" * 5000}, "4096"),
-    ({"prompt": "a", "logprobs": 6}, "logprobs"), ({"prompt": "a", "logprobs": True}, "logprobs"), ({"prompt": "a", "n": 2}, "n "),
+    ({"prompt": "a", "logprobs": 6}, "logprobs"), ({"prompt": "a", "logprobs": True}, "logprobs"),
+    ({"prompt": "a", "logprobs": "1"}, "logprobs"), ({"prompt": "a", "logprobs": -1}, "logprobs"),
+    ({"prompt": "a", "n": 2}, "n "),
     ({"prompt": "a", "suffix": "b"}, "suffix"), ({"prompt": "a\ud800"}, "surrogate"),
     ({"prompt": "a" * 32001}, "32000"), ({"prompt": "a", "echo": 1}, "echo"),
 ])  # fmt: skip
