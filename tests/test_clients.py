@@ -25,8 +25,15 @@ SAID = {"role": "assistant", "content": "12 × 34 = 408."}
 NEXT = {"role": "user", "content": "And what is the capital of France?"}
 
 
+TIMES = {"type": "object", "properties": {"days_ago": {"type": "integer", "default": 0}}}
+TOOLS = [  # 36 of its own come with every message, unless its function calling is set to "legacy"
+    {"type": "function", "function": {"name": f"tool_{i}", "description": "A tool.", "parameters": TIMES}}
+    for i in range(36)
+]
+
+
 def asked_for(*messages) -> dict:
-    return {"stream": True, "model": MODEL, "messages": [*messages]}
+    return {"stream": True, "model": MODEL, "messages": [*messages], "tools": TOOLS}
 
 
 def task(name: str, **more) -> dict:
@@ -86,9 +93,10 @@ def test_open_webui_shows_what_a_refusal_says():
 
 # ---- lm-eval's local-completions ---------------------------------------------------------------------------
 
-CONTEXTS = ["What is the capital of France?", "How many letters has naïve?", "Is a cherry a fruit?"]
-CHOICES = [" Paris", " 4 and a half"]
-TEXTS = ["The capital of France is Paris.", "x"]
+LETTERS = 'How many letters has the word "naïve"?'  # to which the demo says, after " no": <|python_start|>
+CONTEXTS = ["What is the capital of France?", LETTERS, "Is a cherry a fruit?"]
+CHOICES = [" Paris", " 🙂", " 4 and a half", " no"]
+TEXTS = ["The capital of France is Paris.", "A cherry is a fruit, and it is red. 🍒 Très bon.", "x"]
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +164,17 @@ def test_lm_eval_takes_a_reply_of_the_demos_own_as_greedy(demo_app):
     value, greedy = likelihood(demo_app, [[*prompt, *said]], len(prompt))
     own, own_greedy = own_likelihood(engine.model, [*prompt, *said], len(prompt))
     assert greedy and own_greedy and abs(value - own) < 1e-3
+
+
+@pytest.mark.parametrize("context, last", [
+    (f"{LETTERS} no", "<|python_start|>"), ("What is the capital of France? 🙂", "<|assistant_end|>"),
+])  # fmt: skip
+def test_the_token_that_lm_eval_takes_off_is_told_whatever_it_is(demo_app, context, last):
+    ids = demo_app.tokenizer.encode(context)
+    asked = {"prompt": [ids], "max_tokens": 1, "temperature": 0, "echo": True}
+    choice = send(demo_app, "/v1/completions", asked | {"logprobs": 1}).json["choices"][0]
+    assert [*map(len, choice["logprobs"].values())] == [len(ids) + 1] * 4
+    assert choice["logprobs"]["tokens"][-1] == last and choice["text"] == context
 
 
 @pytest.mark.parametrize("question", CONTEXTS)
