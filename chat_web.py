@@ -38,7 +38,6 @@ import threading
 import time
 import traceback
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -344,42 +343,33 @@ class Pool:
     def take(self, address: str, preference: Callable[[Worker], int], check: Callable[[], None]) -> Worker:
         """The idle worker with the highest preference, or the next that comes back.
 
-        ServiceUnavailable if too many wait, or too long, or nothing is left to wait for. `check` may raise
-        too.
+        ServiceUnavailable if too many wait, or too long, or for nothing. `check` may raise too.
         """
         with self.lock:
             if idle := [self.idle.get_nowait() for _ in range(self.idle.qsize())]:
                 best = max(idle, key=preference)  # of equals the one that has been idle longest
-                idle.remove(best)
                 for worker in idle:
-                    self.idle.put(worker)
+                    if worker is not best:
+                        self.idle.put(worker)
                 return best
             if len(self.line) >= MAX_WAITING or [*self.line.values()].count(address) >= MAX_WAITING // 2:
                 raise busy(f"all workers are busy, and {MAX_WAITING} requests wait or half as many of yours")
             place: queue.Queue[Worker] = queue.Queue()
             self.line[place] = address
         try:
-            return self.wait(place, check)
+            for _ in range(WAIT_SECONDS * 10):
+                with contextlib.suppress(queue.Empty):
+                    return place.get(timeout=0.1)
+                check()
+                if not self.workers:
+                    raise busy("no worker is left")
+            raise busy(f"no worker was free for {WAIT_SECONDS} seconds")
         except BaseException:
-            self.leave(place)
+            with self.lock:
+                came = self.line.pop(place, None) is None  # a worker, in this very moment
+            if came:
+                self.give_back(place.get_nowait())
             raise
-
-    def wait(self, place: queue.Queue, check: Callable[[], None]) -> Worker:
-        for _ in range(WAIT_SECONDS * 10):
-            with contextlib.suppress(queue.Empty):
-                return place.get(timeout=0.1)
-            check()
-            if not self.workers:
-                raise busy("no worker is left")
-        raise busy(f"no worker was free for {WAIT_SECONDS} seconds")
-
-    def leave(self, place: queue.Queue) -> None:
-        """Gives up a place in line, and the worker that may have come to it in the same moment."""
-        with self.lock:
-            if self.line.pop(place, None) is not None:
-                return
-        with contextlib.suppress(queue.Empty):
-            self.give_back(place.get_nowait())
 
     def give_back(self, worker: Worker) -> None:
         with self.lock:
@@ -1021,9 +1011,6 @@ class ResponseWriter(io.RawIOBase):
     def __init__(self, sock: socket.socket, seconds: float):
         self.sock, self.patience, self.pieces = sock, seconds, []
 
-    def writable(self) -> bool:
-        return True
-
     def write(self, data) -> int:
         self.pieces.append(bytes(data))
         if self.pieces[-1] in UNFLUSHED:
@@ -1130,11 +1117,10 @@ class Connection(WSGIRequestHandler):
     def version_string(self) -> str:
         return "chat_web"
 
-    def log_request(self, code="-", size="-") -> None:
+    def log_request(self, *args) -> None:
         pass  # the application writes its own line, at the end
 
-    def log_error(self, format: str, *args) -> None:
-        pass  # a request that timed out before it was one
+    log_error = log_request  # and there is none of what timed out before it was a request
 
 
 class Server(ThreadedWSGIServer):
@@ -1144,9 +1130,8 @@ class Server(ThreadedWSGIServer):
         host, port = listener.getsockname()[:2]
         super().__init__(host, port, app, Connection, fd=listener.fileno())
         listener.close()  # werkzeug has a copy; this one would keep accepting after shutdown
-        self.connected: Counter[str] = Counter()  # address -> connections
+        self.connected: dict[socket.socket, str] = {}  # and from which address each is
         self.refused: dict[socket.socket, float] = {}  # and until when each is read, the oldest first
-        self.lock = threading.RLock()
         self.descriptors = math.inf
         with contextlib.suppress(ImportError):  # on Windows
             import resource
@@ -1161,20 +1146,28 @@ class Server(ThreadedWSGIServer):
             raise
 
     def process_request(self, request, client_address) -> None:
-        if not self.admit(request, client_address[0]):
+        """A thread for a connection, unless there are too many, or half of the limit from its address."""
+        addresses = [*self.connected.values()]
+        full = len(addresses) >= MAX_CONNECTIONS or addresses.count(client_address[0]) >= MAX_CONNECTIONS // 2
+        if full or self.is_short_of_descriptors(request):
             log.info("%s 503: too many connections", client_address[0])
             return self.refuse(request)
+        self.connected[request] = client_address[0]
         try:
             super().process_request(request, client_address)
         except BaseException:  # no thread could be started
-            self.dismiss(client_address[0])
+            del self.connected[request]
             raise
 
     def process_request_thread(self, request, client_address) -> None:
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self.dismiss(client_address[0])
+            del self.connected[request]
+
+    def is_short_of_descriptors(self, newest: socket.socket) -> bool:
+        """The lowest free one has just become the newest socket's, and each connection may need a second."""
+        return newest.fileno() + len(self.connected) > self.descriptors
 
     def refuse(self, sock: socket.socket) -> None:
         """Tells a connection that it is one too many. It stays open until its client has read that."""
@@ -1185,11 +1178,7 @@ class Server(ThreadedWSGIServer):
             sock.shutdown(socket.SHUT_WR)
         self.refused[sock] = time.monotonic() + REQUEST_SECONDS
         if len(self.refused) > MAX_REFUSED or self.is_short_of_descriptors(sock):
-            self.end_refusal(next(iter(self.refused)))
-
-    def end_refusal(self, sock: socket.socket) -> None:
-        del self.refused[sock]
-        self.shutdown_request(sock)
+            self.refused[next(iter(self.refused))] = 0  # the oldest makes room
 
     def service_actions(self) -> None:
         """Reads what refused clients still send. It is called after every connection and in between."""
@@ -1201,26 +1190,8 @@ class Server(ThreadedWSGIServer):
             except OSError as error:
                 ended = not isinstance(error, BlockingIOError)
             if ended or time.monotonic() > deadline:
-                self.end_refusal(sock)
-
-    def admit(self, sock: socket.socket, address: str) -> bool:
-        """Counts a connection, unless there are too many, or its address has half of all there may be."""
-        with self.lock:
-            own, total = self.connected[address], self.connected.total()
-            full = total >= MAX_CONNECTIONS or own >= MAX_CONNECTIONS // 2
-            full = full or self.is_short_of_descriptors(sock)
-            self.connected[address] += not full
-            return not full
-
-    def is_short_of_descriptors(self, newest: socket.socket) -> bool:
-        """The lowest free one has just become the newest socket's, and each connection may need a second."""
-        with self.lock:
-            return newest.fileno() + self.connected.total() > self.descriptors
-
-    def dismiss(self, address: str) -> None:
-        with self.lock:
-            self.connected[address] -= 1
-            self.connected += Counter()  # drops addresses whose count is 0
+                del self.refused[sock]
+                self.shutdown_request(sock)
 
     def handle_error(self, request, client_address) -> None:
         if not isinstance(sys.exc_info()[1], OSError):  # those are connections that went away
