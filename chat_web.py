@@ -63,7 +63,7 @@ SAMPLING = {
     "repetition_penalty": (1.0, 1.0, 2.0),  # 1 is none
 }  # fmt: skip
 FLAGS = dict(zip("tkm", SAMPLING))  # those that the command line knows too
-SEEDS = (None, 0, 2**31 - 1)  # that the page offers; without one it is random
+MAX_SEED = 2**31 - 1  # that the page offers; without one it is random
 ALTERNATIVES, MAX_ALTERNATIVES = 5, 20  # of a token: on the page and in completions, and in OpenAI's chats
 MAX_STOPS, MAX_STOP_LENGTH = 16, 256  # stop sequences, and characters of one
 MAX_MESSAGES = 500
@@ -108,14 +108,14 @@ class Chat:
     stop: tuple[str, ...] = ()
     streamed: bool = True
     skip_special_tokens: bool = False  # leaves out the calculator's blocks
+    looks_back: bool = False  # the tokens of text or reply that are in the prompt have probabilities too
     echo: bool = False  # the reply begins with the prompt
 
     @classmethod
     def parse(cls, body: dict, defaults: dict) -> "Chat":
         """Raises BadRequest for what no reading makes sense of; numbers out of range are clamped."""
-        rows = {name: (defaults.get(name, usual), *ends) for name, (usual, *ends) in SAMPLING.items()}
-        sampling = {name: clamp(name, body.get(name), *row) for name, row in rows.items()}
-        seed = typed(body, "seed", int, None)
+        sampling = {name: clamp(name, body.get(name), usual) for name, usual in defaults.items()}
+        seed, details = typed(body, "seed", int, None), typed(body, "details", bool, False)
         completes = "prompt" in body and "messages" not in body if cls.completes is None else cls.completes
         return cls(
             [] if completes else parse_messages(body.get("messages"), cls.lenient),
@@ -123,34 +123,28 @@ class Chat:
             sampling | {"seed": None if seed is None else seed % 2**63},  # torch's range
             given=parse_given(body.get("prompt")) if completes else None,
             begin=parse_tokens("begin", body.get("begin") or []),
-            alternatives=ALTERNATIVES if typed(body, "details", bool, False) else None,
+            alternatives=ALTERNATIVES if details else None,
+            looks_back=details,
         )
 
-    def prompt(self, tokenizer, context: int) -> tuple[list[int], int]:
-        """The tokens that the model reads, and how many messages found no room."""
-        tokens, dropped = self.given, 0
+    def prompt(self, tokenizer, context: int) -> tuple[list[int], int, int]:
+        """The tokens that the model reads, how many come before text or reply, and messages without room."""
+        tokens, start, dropped = self.given, 0, 0
         if isinstance(self.given, str):
-            tokens = [tokenizer.special["<|bos|>"], *tokenizer.encode(self.given)]
+            tokens, start = [tokenizer.special["<|bos|>"], *tokenizer.encode(self.given)], 1
         if self.messages:
             try:
                 room = max(context - len(self.begin), 0)
                 tokens, dropped = tokenizer.fit_prompt(self.messages, room, self.max_tokens)
             except ValueError as error:
                 raise BadRequest(str(error)) from None
+            start = len(tokens) - tokens[::-1].index(tokenizer.special["<|assistant_start|>"])
         tokens = [*tokens, *self.begin]
         if len(tokens) + min(self.max_tokens, 1) > context:
             raise BadRequest(f"the prompt takes {len(tokens)} tokens, in a context of {context}")
         if not 0 <= min(tokens) <= max(tokens) < tokenizer.size:
             raise BadRequest(f"tokens are numbers from 0 to {tokenizer.size - 1}")
-        return tokens, dropped
-
-    def looked_at(self, prompt: list[int], start: int) -> int:
-        """From which place on the prompt's tokens get probabilities too: those that begin a text or reply."""
-        if self.alternatives is None:
-            return len(prompt)
-        if self.given is not None:
-            return 1 if isinstance(self.given, str) else 0
-        return len(prompt) - prompt[::-1].index(start)
+        return tokens, start, dropped
 
     def write(self, pieces: Iterator[str], reply: "Reply", model: str) -> Iterator[bytes]:
         """The reply's pieces of text as events. A failure is the last one, and there is no `done` then."""
@@ -169,10 +163,11 @@ class Chat:
             yield event({"error": failure.description})
 
 
-def clamp(name: str, value, default, low, high):
+def clamp(name: str, value, default):
     """A sampling value within its limits; None is the default."""
     if value is None:
         return default
+    _, low, high = SAMPLING[name]
     whole = isinstance(low, int)
     right = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not right or (isinstance(value, float) and (not math.isfinite(value) or whole and value % 1)):
@@ -427,10 +422,6 @@ CORS = {
 NO_CACHE = "no-cache, no-transform"  # proxies that compress would hold events back
 
 
-class ChatRequest(Request):
-    reply: "Reply | None" = None  # once the request has a worker
-
-
 class ChatServer:
     """The WSGI application. It answers from the first moment; once `open` has been called it also chats."""
 
@@ -467,7 +458,7 @@ class ChatServer:
         return bool(self.tokenizer and self.pool.workers)
 
     def __call__(self, environ, start_response):
-        request = ChatRequest(environ)
+        request = Request(environ)
         try:
             response = self.dispatch(request)
         except HTTPException as error:
@@ -478,12 +469,12 @@ class ChatServer:
             log.exception("a fault of the server's own")
             response = refusal(request, InternalServerError("a fault of the server's own; see its log"))
         response.headers.extend(CORS)
-        if not request.reply:  # whose own line is written at its end
+        if not hasattr(request, "reply"):  # which writes its own line, at its end
             line = ascii(f"{request.method} {request.path}"[:200])
             log.info("%s %s %d", request.remote_addr or "-", line, response.status_code)
         return response(environ, start_response)
 
-    def dispatch(self, request: ChatRequest) -> Response:
+    def dispatch(self, request: Request) -> Response:
         path = request.path.rstrip("/") or "/"
         path = "/v1/models" if path.startswith("/v1/models/") else path
         if path not in self.routes:
@@ -496,15 +487,16 @@ class ChatServer:
             raise MethodNotAllowed(allowed, f"{request.path} answers {' and '.join(allowed)}")
         return handler(request)
 
-    def on_chat(self, request: ChatRequest, protocol: type[Chat] = Chat) -> Response:
+    def on_chat(self, request: Request, protocol: type[Chat] = Chat) -> Response:
         """A reply, streamed or whole. What can be refused is refused before a worker is taken."""
         if not self.ready:
             raise busy("every GPU has failed" if self.tokenizer else "the model is still loading")
-        self.check_waiting(None)
+        self.check(None, self.draining)
         chat = protocol.parse(read_json(request.environ), self.settings.sampling)
-        prompt, dropped = chat.prompt(self.tokenizer, self.context)
-        reply = Reply(request.remote_addr or "-", len(chat.messages), dropped, prompt, self.tokenizer)
-        pieces = self.pieces(chat, prompt, reply, request.environ.get("werkzeug.socket"))
+        prompt, start, dropped = chat.prompt(self.tokenizer, self.context)
+        client = request.remote_addr or "-"
+        reply = Reply(client, len(chat.messages), dropped, prompt, self.tokenizer, start)
+        pieces = self.pieces(chat, reply, request.environ.get("werkzeug.socket"))
         next(pieces)  # it has its worker, and gives it back however it ends, even if nobody reads it
         request.reply = reply
         if chat.streamed:
@@ -516,59 +508,31 @@ class ChatServer:
         response.headers.extend(headers | {"X-Dropped-Messages": dropped, "X-Prompt-Tokens": len(prompt)})
         return response
 
-    def check_waiting(self, sock: socket.socket | None) -> None:
-        """Raises what ends a request that waits for its turn: its client's leaving, or the server's."""
+    def check(self, sock: socket.socket | None, closing: threading.Event) -> None:
+        """Raises what ends a request early: its client's leaving, or the server's."""
         if hung_up(sock):
             raise ClientGone
-        if self.draining.is_set():
+        if closing.is_set():
             raise busy("the server is shutting down")
 
-    def pieces(self, chat: Chat, prompt: list[int], reply: "Reply", sock) -> Iterator[str]:
+    def pieces(self, chat: Chat, reply: "Reply", sock: socket.socket | None) -> Iterator[str]:
         """Waits for a worker, yields "", and then the reply's text, a piece for every token, maybe "".
 
         The worker goes back however this ends. Once it is there, whatever fails is an HTTPException, whose
         sentence a stream that has begun passes on.
         """
-        looked = -math.inf
-
-        def check() -> None:
-            nonlocal looked
-            if time.monotonic() < looked + LOOK_SECONDS:
-                return
-            looked = time.monotonic()
-            if hung_up(sock):
-                raise ClientGone
-            if self.stopping.is_set():
-                raise busy("the server is shutting down")
-
         def shared_tokens(worker: Worker) -> int:
-            tokens = worker.engine.shared_prefix(prompt)
+            tokens = worker.engine.shared_prefix(reply.prompt)
             return tokens if tokens >= SAME_CONVERSATION else 0
 
-        worker = self.pool.take(reply.client, shared_tokens, lambda: self.check_waiting(sock))
+        worker = self.pool.take(reply.client, shared_tokens, lambda: self.check(sock, self.draining))
         if self.draining.is_set():  # only a worker that is out by then does a shutdown wait for
             self.pool.give_back(worker)
             raise busy("the server is shutting down")
         try:
             reply.gpu = worker.gpu_id
             yield ""
-            check()  # the client may have left while it waited
-            engine, special = worker.engine, self.tokenizer.special
-            looked_at = chat.looked_at(prompt, special["<|assistant_start|>"])
-            how = chat.sampling | {"details": chat.alternatives, "echo": looked_at, "check": check}
-            tokens = engine.generate(prompt, chat.max_tokens, **how)
-            reply.prompt = [*prompt[:looked_at], *itertools.islice(tokens, len(prompt) - looked_at)]
-            if chat.echo:
-                reply.fresh += reply.prompt[looked_at:]
-                yield self.tokenizer.decode(prompt[isinstance(chat.given, str) :])
-            tokens = reply.watch(engine, tokens, chat.alternatives is not None)
-            texts = self.tokenizer.stream_text(tokens, prompt)
-            if chat.skip_special_tokens:
-                texts = reply.without_tools(texts, special, chat.completes)
-            for text in reply.until(chat.stop, texts):
-                yield text
-                check()
-            reply.finish = "stop" if reply.stopped or reply.last_token in reply.tokenizer.stops else "length"
+            yield from self.texts(chat, reply, worker.engine, sock)
         except ClientGone:  # or it closed its sending side only, and reads this
             raise BadRequest("the connection was closed from the client's side") from None
         except HTTPException:
@@ -584,6 +548,33 @@ class ChatServer:
             self.pool.give_back(worker)
             log.info("%s", reply)
 
+    def texts(self, chat: Chat, reply: "Reply", engine, sock: socket.socket | None) -> Iterator[str]:
+        """The reply's tokens as the engine gives them, and their text, as far as it is to be seen."""
+        looked = -math.inf
+
+        def check() -> None:
+            nonlocal looked
+            if time.monotonic() >= looked + LOOK_SECONDS:
+                looked = time.monotonic()
+                self.check(sock, self.stopping)
+
+        check()  # the client may have left while it waited
+        prompt = reply.prompt
+        known = reply.start if chat.looks_back else len(prompt)
+        how = chat.sampling | {"details": chat.alternatives, "echo": known, "check": check}
+        tokens = engine.generate(prompt, chat.max_tokens, **how)
+        reply.prompt = [*prompt[:known], *itertools.islice(tokens, len(prompt) - known)]
+        if chat.echo:
+            reply.fresh += reply.prompt[known:]
+            yield self.tokenizer.decode(prompt[reply.start :])
+        texts = self.tokenizer.stream_text(reply.watch(engine, tokens), prompt)
+        if chat.skip_special_tokens:
+            texts = reply.without_tools(texts, chat.given is not None)
+        for text in reply.until(chat.stop, texts):
+            yield text
+            check()
+        reply.finish = "stop" if reply.stopped or reply.last_token in self.tokenizer.stops else "length"
+
     def examine(self, worker: Worker) -> None:
         """After a failure: a worker whose engine still computes goes on, another one leaves the pool."""
         mode = worker.engine.mode
@@ -595,9 +586,9 @@ class ChatServer:
             self.pool.retire(worker)
             log.exception("%s is lost; %d workers are left", worker.device, len(self.pool.workers))
 
-    def on_page(self, request: ChatRequest) -> Response:
-        rows = SAMPLING | {"seed": SEEDS}
-        defaults = {name: default for name, (default, _, _) in rows.items()} | self.settings.sampling
+    def on_page(self, request: Request) -> Response:
+        defaults = self.settings.sampling | {"seed": None}
+        ranges = {name: ends for name, (_, *ends) in SAMPLING.items()} | {"seed": [0, MAX_SEED]}
         return self.page.response({
             "model": self.name,
             "device": next((worker.device.partition(":")[0] for worker in self.pool.workers), None),
@@ -607,17 +598,17 @@ class ChatServer:
             "base": self.base,
             "dtype": self.settings.dtype,
             "sampling": {name: {"default": defaults[name], "low": low, "high": high}
-                         for name, (_, low, high) in rows.items()},
+                         for name, (low, high) in ranges.items()},
             "limits": {"messages": MAX_MESSAGES, "message": MAX_MESSAGE_LENGTH,
                        "conversation": MAX_CONVERSATION_LENGTH},
         })  # fmt: skip
 
-    def on_health(self, request: ChatRequest) -> Response:
+    def on_health(self, request: Request) -> Response:
         gpus, available = self.settings.num_gpus, self.pool.available
         report = {"status": "ok", "ready": self.ready, "num_gpus": gpus, "available_workers": available}
         return json_response(report, 200 if report["ready"] else 503)
 
-    def on_stats(self, request: ChatRequest) -> Response:
+    def on_stats(self, request: Request) -> Response:
         available, workers = self.pool.available, list(self.pool.workers)  # in this order none counts twice
         return json_response({
             "total_workers": len(workers),
@@ -626,7 +617,7 @@ class ChatServer:
             "workers": [{"gpu_id": worker.gpu_id, "device": worker.device} for worker in workers],
         })  # fmt: skip
 
-    def on_models(self, request: ChatRequest) -> Response:
+    def on_models(self, request: Request) -> Response:
         """The one model there is, in OpenAI's list or by its id."""
         if not self.ready:
             raise busy("there is no model yet")
@@ -654,6 +645,7 @@ class Reply:
     dropped: int  # messages that found no room
     prompt: list[int]
     tokenizer: object
+    start: int = 0  # of the prompt's tokens this is the first that is the text's or the reply's
     started: float = field(default_factory=time.monotonic)
     gpu: int | None = None
     reused: int = 0
@@ -666,12 +658,13 @@ class Reply:
     stopped: bool = False  # by a stop sequence
     finish: str = "client left"
 
-    def watch(self, engine, tokens: Iterator[int], keeps: bool) -> Iterator[int]:
+    def watch(self, engine, tokens: Iterator[int]) -> Iterator[int]:
         for token in tokens:
             if self.first is None:
                 self.first, self.reused, self.seed = time.monotonic(), engine.reused, engine.seed
             self.tokens, self.last_token = self.tokens + 1, token
-            self.fresh += [token] * keeps
+            if hasattr(token, "logprob"):
+                self.fresh.append(token)
             yield token
 
     def facts(self, token: int) -> dict:
@@ -689,11 +682,12 @@ class Reply:
         begun = sum("logprob" in token for token in prompt)
         return {"prompt": prompt, "dropped": self.dropped, "begun": begun, "seed": self.seed}
 
-    def without_tools(self, texts: Iterator[str], special: dict, tells_all: bool) -> Iterator[str]:
+    def without_tools(self, texts: Iterator[str], tells_all: bool) -> Iterator[str]:
         """The texts, "" for those of the calculator's blocks, and for an end that has no beginning.
 
         The prompt's reply may have begun in a block.
         """
+        special = self.tokenizer.special
         starts = special["<|python_start|>"], special["<|output_start|>"]
         ends = special["<|python_end|>"], special["<|output_end|>"]
         borders = *starts, *ends, special["<|assistant_start|>"]
@@ -801,6 +795,7 @@ class OpenAIChat(Chat):
             skip_special_tokens=typed(body, "skip_special_tokens", bool, True),
             include_usage=typed(options, "include_usage", bool, False),
             alternatives=others if most else None,
+            looks_back=False,
         )
 
     def usage(self, reply: "Reply") -> dict:
@@ -825,7 +820,7 @@ class OpenAIChat(Chat):
         if self.alternatives is None:
             return None
         fresh, reply.fresh = reply.fresh, []
-        ended = not self.completes and fresh and fresh[-1] in reply.tokenizer.stops
+        ended = self.given is None and fresh and fresh[-1] in reply.tokenizer.stops
         return self.told(fresh[:-1] if ended else fresh, reply)
 
     def told(self, tokens: list, reply: "Reply") -> dict:
@@ -876,10 +871,8 @@ class OpenAICompletion(OpenAIChat):
         completion = super().parse(body | {"logprobs": None, "top_logprobs": None}, defaults)
         longest = 0 if body.get("max_tokens") == 0 else completion.max_tokens  # there may be just an echo
         echo, others = typed(body, "echo", bool, False), count(body, "logprobs", ALTERNATIVES)
-        return dataclasses.replace(completion, max_tokens=longest, echo=echo, alternatives=others)
-
-    def looked_at(self, prompt: list[int], start: int) -> int:
-        return super().looked_at(prompt, start) if self.echo else len(prompt)
+        told = {"echo": echo, "looks_back": echo and others is not None, "alternatives": others}
+        return dataclasses.replace(completion, max_tokens=longest, **told)
 
     def part(self, text: str) -> dict:
         return {"text": text}
@@ -1257,7 +1250,8 @@ def parse_args(argv: list[str]) -> Settings:
     for name, (low, high) in (ranges | {"port": (0, 65535), "num_gpus": (1, 1024)}).items():
         if not low <= args[name] <= high:
             raise SystemExit(f"--{name.replace('_', '-')} {args[name]} is not within {low} to {high}")
-    return Settings(sampling={name: args.pop(name) for name in FLAGS.values()}, **args)
+    sampling = {name: args.pop(name, default) for name, (default, _, _) in SAMPLING.items()}
+    return Settings(sampling=sampling, **args)
 
 
 def import_checkpoint():
