@@ -16,7 +16,6 @@ imports neither torch nor the model code, so that --help is instant.
 import argparse
 import base64
 import contextlib
-import dataclasses
 import errno
 import gc
 import hashlib
@@ -28,7 +27,6 @@ import logging
 import math
 import os
 import queue
-import random
 import re
 import select
 import signal
@@ -40,7 +38,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -91,10 +89,7 @@ SAME_CONVERSATION = 32  # tokens in common; any two share the first few, and it 
 
 @dataclass(frozen=True)
 class Chat:
-    """A request that has been checked: messages as in its JSON, numbers within their limits.
-
-    It also knows how its protocol writes a reply; this one is the page's.
-    """
+    """A request that has been checked, and how its protocol writes a reply; this one is the page's."""
 
     lenient = False  # its messages are as OpenAI's clients have them
     completes = None  # it has a prompt in place of messages; None: either
@@ -168,9 +163,8 @@ def clamp(name: str, value, default):
     if value is None:
         return default
     _, low, high = SAMPLING[name]
-    whole = isinstance(low, int)
-    right = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not right or (isinstance(value, float) and (not math.isfinite(value) or whole and value % 1)):
+    whole = type(low) is int
+    if type(value) not in (int, float) or not -math.inf < value < math.inf or whole and value % 1:
         raise BadRequest(f"{name} must be a {'whole ' if whole else ''}number from {low} to {high}")
     return type(low)(min(max(value, low), high))
 
@@ -179,11 +173,11 @@ def parse_given(prompt) -> str | list[int]:
     """The text or the tokens that a completion goes on with."""
     if isinstance(prompt, list) and len(prompt) == 1 and not isinstance(prompt[0], int):
         prompt = prompt[0]  # a batch of one
-    if not prompt or not isinstance(prompt, (str, list)) or len(prompt) > MAX_CONVERSATION_LENGTH:
-        raise BadRequest(f"prompt must be a text, or a list of tokens, of 1 to {MAX_CONVERSATION_LENGTH}")
+    if not prompt or not isinstance(prompt, (str, list)):
+        raise BadRequest("prompt must be a text, or a list of tokens, and not empty")
     if isinstance(prompt, list):
         return parse_tokens("prompt", prompt)
-    check_characters("the prompt", prompt)
+    check_text("the prompt", prompt, MAX_CONVERSATION_LENGTH)
     return prompt
 
 
@@ -193,7 +187,9 @@ def parse_tokens(name: str, tokens) -> list[int]:
     return tokens
 
 
-def check_characters(what: str, text: str) -> None:
+def check_text(what: str, text: str, limit: int) -> None:
+    if len(text) > limit:
+        raise BadRequest(f"{what} has {len(text)} characters: {limit} is the limit")
     if re.search("[\ud800-\udfff]", text):
         raise BadRequest(f"{what} holds half a surrogate pair, which is no character")
 
@@ -210,13 +206,9 @@ def parse_messages(messages, lenient: bool = False) -> list[dict]:
         raise BadRequest(f"{total} characters are too many: {MAX_CONVERSATION_LENGTH} is the limit of all")
     system = [message["content"] for message in checked if message["role"] == "system" and message["content"]]
     rest = [message for message in checked if message["role"] != "system"]
-    if not rest:
-        raise BadRequest("the last message must be the user's, or the assistant's for its reply to go on")
-    if not system:
-        return rest
-    if all(message["role"] != "user" for message in rest):
-        raise BadRequest("a system message needs a message of the user's")
-    return [{"role": "system", "content": "\n\n".join(system)}, *rest]
+    if not rest or system and all(message["role"] != "user" for message in rest):
+        raise BadRequest("with a system message there must be one of the user's, if only as the last message")
+    return [{"role": "system", "content": "\n\n".join(system)}, *rest] if system else rest
 
 
 def parse_message(number: int, message, lenient: bool) -> dict:
@@ -227,9 +219,7 @@ def parse_message(number: int, message, lenient: bool) -> dict:
         raise BadRequest(f'message {number}: role must be "user", "assistant" or{where} "system"')
     if not isinstance(content, str) or not content and (role == "user" or not lenient):
         raise BadRequest(f"message {number}: content must be a text, and not empty")
-    if len(content) > MAX_MESSAGE_LENGTH:
-        raise BadRequest(f"message {number} has {len(content)} characters: {MAX_MESSAGE_LENGTH} is the limit")
-    check_characters(f"message {number}", content)
+    check_text(f"message {number}", content, MAX_MESSAGE_LENGTH)
     return {"role": role, "content": content}
 
 
@@ -319,10 +309,9 @@ class Worker:
 
 
 class Pool:
-    """The workers. Who finds one idle takes it from the queue. Others wait in line, first come, first served.
+    """The workers. Who finds none idle waits in line, first come, first served.
 
-    Each waits on a queue of its own, to which a worker comes that is given back. On one queue for all,
-    requests that look after their client between two waits would lose their turn.
+    Each waits on a queue of its own: on one for all, who looks after its client in between loses its turn.
     """
 
     def __init__(self):
@@ -419,6 +408,7 @@ CORS = {
     "Access-Control-Expose-Headers": "X-Dropped-Messages, X-Prompt-Tokens, Retry-After",
     "Access-Control-Max-Age": "86400",
 }
+READ, SEND = ["GET", "HEAD", "OPTIONS"], ["POST", "OPTIONS"]  # what paths answer
 NO_CACHE = "no-cache, no-transform"  # proxies that compress would hold events back
 
 
@@ -437,13 +427,13 @@ class ChatServer:
         self.draining = threading.Event()  # no new replies
         self.stopping = threading.Event()  # and no more of the running ones
         self.routes = {
-            "/": ("GET", self.on_page),
-            "/chat/completions": ("POST", self.on_chat),
-            "/health": ("GET", self.on_health),
-            "/stats": ("GET", self.on_stats),
-            "/v1/chat/completions": ("POST", lambda request: self.on_chat(request, OpenAIChat)),
-            "/v1/completions": ("POST", lambda request: self.on_chat(request, OpenAICompletion)),
-            "/v1/models": ("GET", self.on_models),
+            "/": (READ, self.on_page),
+            "/chat/completions": (SEND, self.on_chat),
+            "/health": (READ, self.on_health),
+            "/stats": (READ, self.on_stats),
+            "/v1/chat/completions": (SEND, lambda request: self.on_chat(request, OpenAIChat)),
+            "/v1/completions": (SEND, lambda request: self.on_chat(request, OpenAICompletion)),
+            "/v1/models": (READ, self.on_models),
         }
 
     def open(self, name: str, tokenizer, demo: bool = False, base: bool = False) -> None:
@@ -479,8 +469,7 @@ class ChatServer:
         path = "/v1/models" if path.startswith("/v1/models/") else path
         if path not in self.routes:
             raise NotFound(f"there is nothing here; there is {', '.join(self.routes)}")
-        method, handler = self.routes[path]
-        allowed = [method, *(["HEAD"] if method == "GET" else []), "OPTIONS"]
+        allowed, handler = self.routes[path]
         if request.method == "OPTIONS":
             return Response(status=204, headers={"Allow": ", ".join(allowed)})
         if request.method not in allowed:
@@ -494,8 +483,7 @@ class ChatServer:
         self.check(None, self.draining)
         chat = protocol.parse(read_json(request.environ), self.settings.sampling)
         prompt, start, dropped = chat.prompt(self.tokenizer, self.context)
-        client = request.remote_addr or "-"
-        reply = Reply(client, len(chat.messages), dropped, prompt, self.tokenizer, start)
+        reply = Reply(request.remote_addr or "-", len(chat.messages), dropped, prompt, self.tokenizer, start)
         pieces = self.pieces(chat, reply, request.environ.get("werkzeug.socket"))
         next(pieces)  # it has its worker, and gives it back however it ends, even if nobody reads it
         request.reply = reply
@@ -683,15 +671,12 @@ class Reply:
         return {"prompt": prompt, "dropped": self.dropped, "begun": begun, "seed": self.seed}
 
     def without_tools(self, texts: Iterator[str], tells_all: bool) -> Iterator[str]:
-        """The texts, "" for those of the calculator's blocks, and for an end that has no beginning.
-
-        The prompt's reply may have begun in a block.
-        """
+        """The texts, "" for those of the calculator's blocks, and for an end that has no beginning."""
         special = self.tokenizer.special
         starts = special["<|python_start|>"], special["<|output_start|>"]
         ends = special["<|python_end|>"], special["<|output_end|>"]
-        borders = *starts, *ends, special["<|assistant_start|>"]
-        inside = next((token for token in reversed(self.prompt) if token in borders), None) in starts
+        begun = [token for token in self.prompt[self.start :] if token in starts + ends]
+        inside = bool(begun) and begun[-1] in starts
         for text in texts:  # each is the last token's
             inside = inside or self.last_token in starts
             hidden = inside or self.last_token in ends
@@ -748,9 +733,8 @@ def json_response(data: dict, status: int = 200) -> Response:
 
 def refusal(request: Request, error: HTTPException) -> Response:
     """An error as JSON, in the shape of its path's protocol, with the headers that it brings."""
-    kind = "invalid_request_error" if error.code < 500 else "server_error"
-    ours, openais = {"detail": error.description}, openai_error(error.description, kind)
-    response = json_response(openais if request.path.startswith("/v1/") else ours, error.code)
+    told = openai_error(error) if request.path.startswith("/v1/") else {"detail": error.description}
+    response = json_response(told, error.code)
     response.headers.extend(header for header in error.get_headers() if header[0] != "Content-Type")
     return response
 
@@ -787,15 +771,14 @@ class OpenAIChat(Chat):
         longest = SAMPLING["max_tokens"][2] if longest == -1 else longest  # some clients' word for no limit
         options = typed(body, "stream_options", dict, {})
         most = MAX_ALTERNATIVES if typed(body, "logprobs", bool, False) else 0
-        others = count(body, "top_logprobs", most) or 0
-        return dataclasses.replace(
+        others = typed(body, "top_logprobs", int, 0, most)
+        return replace(
             super().parse(body | {"max_tokens": longest}, defaults),
             stop=stop_sequences(body.get("stop")),
             streamed=typed(body, "stream", bool, False),
             skip_special_tokens=typed(body, "skip_special_tokens", bool, True),
             include_usage=typed(options, "include_usage", bool, False),
             alternatives=others if most else None,
-            looks_back=False,
         )
 
     def usage(self, reply: "Reply") -> dict:
@@ -806,7 +789,7 @@ class OpenAIChat(Chat):
         return counts | {"prompt_tokens_details": details}
 
     def frame(self, kind: str, model: str) -> dict:
-        name = f"{self.prefix}-{random.getrandbits(64):016x}"
+        name = f"{self.prefix}-{os.urandom(8).hex()}"
         return {"id": name, "object": kind, "created": int(time.time()), "model": model_id(model)}
 
     def part(self, text: str) -> dict:
@@ -850,7 +833,7 @@ class OpenAIChat(Chat):
                 yield event(frame | {"choices": [], "usage": self.usage(reply)})
             yield b"data: [DONE]\n\n"
         except HTTPException as failure:
-            yield event(openai_error(failure.description, "server_error"))
+            yield event(openai_error(failure))
 
     def whole(self, pieces: Iterator[str], reply: "Reply", model: str) -> dict:
         message = self.message("".join(pieces))
@@ -870,9 +853,9 @@ class OpenAICompletion(OpenAIChat):
     def parse(cls, body: dict, defaults: dict) -> "OpenAICompletion":
         completion = super().parse(body | {"logprobs": None, "top_logprobs": None}, defaults)
         longest = 0 if body.get("max_tokens") == 0 else completion.max_tokens  # there may be just an echo
-        echo, others = typed(body, "echo", bool, False), count(body, "logprobs", ALTERNATIVES)
+        echo, others = typed(body, "echo", bool, False), typed(body, "logprobs", int, None, ALTERNATIVES)
         told = {"echo": echo, "looks_back": echo and others is not None, "alternatives": others}
-        return dataclasses.replace(completion, max_tokens=longest, **told)
+        return replace(completion, max_tokens=longest, **told)
 
     def part(self, text: str) -> dict:
         return {"text": text}
@@ -893,27 +876,25 @@ class OpenAICompletion(OpenAIChat):
         }
 
 
-def count(body: dict, name: str, most: int) -> int | None:
-    number = typed(body, name, int, None)
-    if not 0 <= (number or 0) <= most:
-        raise BadRequest(f"{name} is from 0 to {most} here")
-    return number
-
-
-def openai_error(sentence: str, kind: str) -> dict:
-    return {"error": {"message": sentence, "type": kind, "param": None, "code": None}}
+def openai_error(error: HTTPException) -> dict:
+    kind = "invalid_request_error" if error.code < 500 else "server_error"
+    return {"error": {"message": error.description, "type": kind, "param": None, "code": None}}
 
 
 def model_id(name: str) -> str:
     return re.sub(r"[^\w.-]+", "-", name)
 
 
-def typed(body: dict, name: str, kind: type, default):
-    """body[name] if it is of this kind; None is the default."""
+def typed(body: dict, name: str, kind: type, default, most: int | None = None):
+    """body[name] if it is of this kind, and a number from 0 to `most`; None is the default."""
     value = body.get(name)
-    if value is not None and type(value) is not kind:
+    if value is None:
+        return default
+    if type(value) is not kind:
         raise BadRequest(f"{name} must be of type {kind.__name__}")
-    return default if value is None else value
+    if most is not None and not 0 <= value <= most:
+        raise BadRequest(f"{name} is from 0 to {most} here")
+    return value
 
 
 def plain(number: int, message):
@@ -953,12 +934,11 @@ class Page:
             self.html = path.read_text(encoding="utf-8")
         except OSError as error:
             raise SystemExit(f"{path}: {error.strerror}; it belongs beside chat_web.py") from None
-        script = re.search("<script>(.*?)</script>", self.html, re.DOTALL)
-        if self.SLOT not in self.html or not script:
-            raise SystemExit(f"{path}: it is not this server's page: its script or {self.SLOT} is missing")
-        digest = base64.b64encode(hashlib.sha256(script[1].encode()).digest()).decode()
+        scripts = re.findall("<script>(.*?)</script>", self.html, re.DOTALL)
+        digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()) for script in scripts]
+        allowed = " ".join(f"'sha256-{digest.decode()}'" for digest in digests)
         self.headers = {
-            "Content-Security-Policy": f"default-src 'none'; script-src 'sha256-{digest}'; "
+            "Content-Security-Policy": f"default-src 'none'; script-src {allowed}; "
             "connect-src 'self'; style-src 'unsafe-inline'; img-src 'self' data:; "
             "base-uri 'none'; form-action 'none'",  # other sites may frame it: it has no login to steal
             "X-Content-Type-Options": "nosniff",
@@ -975,10 +955,7 @@ class Page:
 
 
 class RequestReader(io.RawIOBase):
-    """A socket's bytes until a deadline for all of them: a timeout alone starts anew with every byte.
-
-    HTTPException when more than `left` of them have come: without it a head may take six megabytes.
-    """
+    """A socket's bytes, up to a number and a deadline: a timeout alone would start anew with every byte."""
 
     def __init__(self, sock: socket.socket, seconds: float):
         self.sock, self.deadline, self.left = sock, time.monotonic() + seconds, MAX_HEAD
@@ -1088,10 +1065,7 @@ class Connection(WSGIRequestHandler):
         self.read_on(self.headers["Content-Length"])
 
     def read_on(self, length: str | None = None) -> None:
-        """Reads what a client still sends after its answer, or it would see a reset and no answer.
-
-        A body may take as long as one that is not refused.
-        """
+        """Reads what a client still sends, as long as any body may take: a reset would hide its answer."""
         left = int(length) if length and re.fullmatch("[0-9]{1,7}", length) else DRAINED
         with contextlib.suppress(OSError, http.client.HTTPException):
             self.connection.shutdown(socket.SHUT_WR)  # so that who reads up to the end has it now
@@ -1099,7 +1073,6 @@ class Connection(WSGIRequestHandler):
                 left -= len(data)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """For requests that never reach the application."""
         log.info("%s %s %d", self.client_address[0], ascii(getattr(self, "requestline", "")[:200]), code)
         sentence = explain or message or HTTPStatus(code).description
         self.wfile.write(raw_refusal(code, sentence))
