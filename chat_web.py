@@ -69,6 +69,7 @@ MAX_MESSAGE_LENGTH = 8000  # characters of one message
 MAX_CONVERSATION_LENGTH = 32000  # characters of all messages
 MAX_HEAD = 2**17  # bytes, of request line and headers
 MAX_BODY = 2**20  # bytes: 32,000 characters escaped as \uXXXX\uXXXX take 384,000
+TOO_LARGE = f"the body may have {MAX_BODY} bytes at most"
 MAX_VALUES = 40_000  # of [ { , and : in a body, text included: each value costs far more than its bytes
 MAX_CHUNKS = 4096  # of a body that comes in chunks
 MAX_CONNECTIONS = 512  # each is a thread
@@ -212,8 +213,10 @@ def parse_messages(messages, lenient: bool = False) -> list[dict]:
 
 
 def parse_message(number: int, message, lenient: bool) -> dict:
+    if not isinstance(message, dict):
+        raise BadRequest(f"message {number}: role and content are missing")
     message = plain(number, message) if lenient else message
-    role, content = (message.get(key) if isinstance(message, dict) else None for key in ("role", "content"))
+    role, content = message.get("role"), message.get("content")
     if role not in ("user", "assistant") and (role != "system" or number > 1 and not lenient):
         where = "" if lenient else ", in the first one,"
         raise BadRequest(f'message {number}: role must be "user", "assistant" or{where} "system"')
@@ -225,9 +228,6 @@ def parse_message(number: int, message, lenient: bool) -> dict:
 
 class ClientGone(Exception):
     """The client hung up; there is nobody to answer."""
-
-
-TOO_LARGE = f"the body may have {MAX_BODY} bytes at most"
 
 
 def read_json(environ: dict) -> dict:
@@ -330,7 +330,9 @@ class Pool:
         ServiceUnavailable if too many wait, or too long, or for nothing. `check` may raise too.
         """
         with self.lock:
-            if idle := [self.idle.get_nowait() for _ in range(self.idle.qsize())]:
+            if not self.idle.empty():
+                check()  # under the lock: to a shutdown this worker is idle, or out and waited for
+                idle = [self.idle.get_nowait() for _ in range(self.idle.qsize())]
                 best = max(idle, key=preference)  # of equals the one that has been idle longest
                 for worker in idle:
                     if worker is not best:
@@ -480,7 +482,6 @@ class ChatServer:
         """A reply, streamed or whole. What can be refused is refused before a worker is taken."""
         if not self.ready:
             raise busy("every GPU has failed" if self.tokenizer else "the model is still loading")
-        self.check(None, self.draining)
         chat = protocol.parse(read_json(request.environ), self.settings.sampling)
         prompt, start, dropped = chat.prompt(self.tokenizer, self.context)
         reply = Reply(request.remote_addr or "-", len(chat.messages), dropped, prompt, self.tokenizer, start)
@@ -509,14 +510,12 @@ class ChatServer:
         The worker goes back however this ends. Once it is there, whatever fails is an HTTPException, whose
         sentence a stream that has begun passes on.
         """
+
         def shared_tokens(worker: Worker) -> int:
             tokens = worker.engine.shared_prefix(reply.prompt)
             return tokens if tokens >= SAME_CONVERSATION else 0
 
         worker = self.pool.take(reply.client, shared_tokens, lambda: self.check(sock, self.draining))
-        if self.draining.is_set():  # only a worker that is out by then does a shutdown wait for
-            self.pool.give_back(worker)
-            raise busy("the server is shutting down")
         try:
             reply.gpu = worker.gpu_id
             yield ""
@@ -548,7 +547,7 @@ class ChatServer:
 
         check()  # the client may have left while it waited
         prompt = reply.prompt
-        known = reply.start if chat.looks_back else len(prompt)
+        known = len(prompt) if chat.alternatives is None or not chat.looks_back else reply.start
         how = chat.sampling | {"details": chat.alternatives, "echo": known, "check": check}
         tokens = engine.generate(prompt, chat.max_tokens, **how)
         reply.prompt = [*prompt[:known], *itertools.islice(tokens, len(prompt) - known)]
@@ -575,8 +574,7 @@ class ChatServer:
             log.exception("%s is lost; %d workers are left", worker.device, len(self.pool.workers))
 
     def on_page(self, request: Request) -> Response:
-        defaults = self.settings.sampling | {"seed": None}
-        ranges = {name: ends for name, (_, *ends) in SAMPLING.items()} | {"seed": [0, MAX_SEED]}
+        rows = SAMPLING | {"seed": (None, 0, MAX_SEED)}
         return self.page.response({
             "model": self.name,
             "device": next((worker.device.partition(":")[0] for worker in self.pool.workers), None),
@@ -585,8 +583,8 @@ class ChatServer:
             "demo": self.demo,
             "base": self.base,
             "dtype": self.settings.dtype,
-            "sampling": {name: {"default": defaults[name], "low": low, "high": high}
-                         for name, (low, high) in ranges.items()},
+            "sampling": {name: {"default": self.settings.sampling.get(name, usual), "low": low, "high": high}
+                         for name, (usual, low, high) in rows.items()},
             "limits": {"messages": MAX_MESSAGES, "message": MAX_MESSAGE_LENGTH,
                        "conversation": MAX_CONVERSATION_LENGTH},
         })  # fmt: skip
@@ -665,8 +663,8 @@ class Reply:
 
     def opening(self) -> dict:
         """What the page is told before a reply: what the model has read, and the seed."""
-        show, facts = self.tokenizer.show, self.facts
-        prompt = [{"id": token, "token": show(token)} | facts(token) for token in self.prompt]
+        show = self.tokenizer.show
+        prompt = [{"id": token, "token": show(token)} | self.facts(token) for token in self.prompt]
         begun = sum("logprob" in token for token in prompt)
         return {"prompt": prompt, "dropped": self.dropped, "begun": begun, "seed": self.seed}
 
@@ -784,9 +782,8 @@ class OpenAIChat(Chat):
     def usage(self, reply: "Reply") -> dict:
         """Tokens as they were counted; a stop token is none of the reply's."""
         written = reply.tokens - (reply.last_token in reply.tokenizer.stops)
-        read, details = len(reply.prompt), {"cached_tokens": reply.reused}
-        counts = {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
-        return counts | {"prompt_tokens_details": details}
+        read, details = len(reply.prompt), {"prompt_tokens_details": {"cached_tokens": reply.reused}}
+        return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written} | details
 
     def frame(self, kind: str, model: str) -> dict:
         name = f"{self.prefix}-{os.urandom(8).hex()}"
@@ -854,8 +851,7 @@ class OpenAICompletion(OpenAIChat):
         completion = super().parse(body | {"logprobs": None, "top_logprobs": None}, defaults)
         longest = 0 if body.get("max_tokens") == 0 else completion.max_tokens  # there may be just an echo
         echo, others = typed(body, "echo", bool, False), typed(body, "logprobs", int, None, ALTERNATIVES)
-        told = {"echo": echo, "looks_back": echo and others is not None, "alternatives": others}
-        return replace(completion, max_tokens=longest, **told)
+        return replace(completion, max_tokens=longest, echo=echo, looks_back=echo, alternatives=others)
 
     def part(self, text: str) -> dict:
         return {"text": text}
@@ -897,10 +893,8 @@ def typed(body: dict, name: str, kind: type, default, most: int | None = None):
     return value
 
 
-def plain(number: int, message):
+def plain(number: int, message: dict) -> dict:
     """A message as the seed's protocol has it: `developer` is `system`, text parts are a text, null is ""."""
-    if not isinstance(message, dict):
-        return message
     if called := [name for name in ("tool_calls", "function_call", "audio") if message.get(name)]:
         raise BadRequest(f"message {number}: {called[0]} is not supported")
     role, content = message.get("role"), message.get("content")
@@ -972,18 +966,17 @@ class RequestReader(io.RawIOBase):
         return received
 
 
-UNFLUSHED = (b"HTTP/1.1 100 Continue\r\n\r\n", b"0\r\n\r\n")  # what werkzeug writes without a flush after it
-
-
 class ResponseWriter(io.RawIOBase):
     """Joins werkzeug's pieces, so that an event is one packet, and bounds the time of waiting for readers."""
+
+    UNFLUSHED = (b"HTTP/1.1 100 Continue\r\n\r\n", b"0\r\n\r\n")  # after these werkzeug does not flush
 
     def __init__(self, sock: socket.socket, seconds: float):
         self.sock, self.patience, self.pieces = sock, seconds, []
 
     def write(self, data) -> int:
         self.pieces.append(bytes(data))
-        if self.pieces[-1] in UNFLUSHED:
+        if self.pieces[-1] in self.UNFLUSHED:
             self.flush()
         return len(data)
 

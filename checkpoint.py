@@ -244,7 +244,7 @@ ERAS = (
 
 KEYS = (
     # key ({i} is every layer, {alternate} every second one, the last included); shape; feature it comes with.
-    # R rows, C channels, F = 4 C, N key/value channels, K key/value heads, L layers, G gate columns, B bigrams
+    # R rows, C channels, F 4 C, N key/value channels, K key/value heads, L layers, G gate columns, B bigrams
     ("transformer.wte.weight",                        "R C",  ""),
     ("lm_head.weight",                                "R C",  ""),
     ("transformer.h.{i}.attn.c_q.weight",             "C C",  ""),
