@@ -170,6 +170,18 @@ def clamp(name: str, value, default):
     return type(low)(min(max(value, low), high))
 
 
+def typed(body: dict, name: str, kind: type, default, most: int | None = None):
+    """body[name] if it is of this kind, and a number from 0 to `most`; None is the default."""
+    value = body.get(name)
+    if value is None:
+        return default
+    if type(value) is not kind:
+        raise BadRequest(f"{name} must be of type {kind.__name__}")
+    if most is not None and not 0 <= value <= most:
+        raise BadRequest(f"{name} is from 0 to {most} here")
+    return value
+
+
 def parse_given(prompt) -> str | list[int]:
     """The text or the tokens that a completion goes on with."""
     if isinstance(prompt, list) and len(prompt) == 1 and not isinstance(prompt[0], int):
@@ -422,7 +434,7 @@ class ChatServer:
         self.page = page
         self.pool = Pool()
         self.tokenizer = None
-        self.name: str | None = None
+        self.name: str | None = None  # as people read it
         self.context: int | None = None  # tokens
         self.demo = self.base = False
         self.created = int(time.time())
@@ -441,6 +453,7 @@ class ChatServer:
     def open(self, name: str, tokenizer, demo: bool = False, base: bool = False) -> None:
         """All workers are in the pool: chats are welcome."""
         self.name, self.demo, self.base = name, demo, base
+        self.model_id = re.sub(r"[^\w.-]+", "-", name)  # as OpenAI's clients have it
         self.context = self.pool.workers[0].engine.context
         self.tokenizer = tokenizer
 
@@ -489,10 +502,10 @@ class ChatServer:
         next(pieces)  # it has its worker, and gives it back however it ends, even if nobody reads it
         request.reply = reply
         if chat.streamed:
-            response = Response(chat.write(pieces, reply, self.name), mimetype="text/event-stream")
+            response = Response(chat.write(pieces, reply, self.model_id), mimetype="text/event-stream")
             response.call_on_close(pieces.close)
         else:
-            response = json_response(chat.whole(pieces, reply, self.name))
+            response = json_response(chat.whole(pieces, reply, self.model_id))
         headers = {"Cache-Control": NO_CACHE, "X-Accel-Buffering": "no"}  # the second is nginx's
         response.headers.extend(headers | {"X-Dropped-Messages": dropped, "X-Prompt-Tokens": len(prompt)})
         return response
@@ -607,11 +620,10 @@ class ChatServer:
         """The one model there is, in OpenAI's list or by its id."""
         if not self.ready:
             raise busy("there is no model yet")
-        name = model_id(self.name)
-        model = {"id": name, "object": "model", "created": self.created, "owned_by": "nanochat"}
+        model = {"id": self.model_id, "object": "model", "created": self.created, "owned_by": "nanochat"}
         asked = request.path.removeprefix("/v1/models").strip("/")
-        if asked not in ("", name):
-            raise NotFound(f"there is no such model; there is {name}")
+        if asked not in ("", self.model_id):
+            raise NotFound(f"there is no such model; there is {self.model_id}")
         return json_response(model if asked else {"object": "list", "data": [model]})
 
     def close(self, seconds: float) -> None:
@@ -684,7 +696,7 @@ class Reply:
 
     def until(self, stops: tuple[str, ...], texts: Iterator[str]) -> Iterator[str]:
         """The texts up to the first stop sequence that is whole. What may yet become one is held back."""
-        kept = ""
+        kept, beginnings = "", {stop[:size] for stop in stops for size in range(1, len(stop))}
         for text in texts:
             kept += text
             if found := [(kept.index(stop) + len(stop), -len(stop)) for stop in stops if stop in kept]:
@@ -692,9 +704,7 @@ class Reply:
                 end, size = min(found)  # the first to be whole, and of those the longest
                 yield kept[: end + size]
                 return
-            longest = min(len(kept), max(map(len, stops), default=1) - 1)
-            held = (size for size in range(longest, 0, -1) if any(s.startswith(kept[-size:]) for s in stops))
-            size = next(held, 0)
+            size = max((len(beginning) for beginning in beginnings if kept.endswith(beginning)), default=0)
             yield kept[: len(kept) - size]
             kept = kept[len(kept) - size :]
         if kept:
@@ -787,7 +797,7 @@ class OpenAIChat(Chat):
 
     def frame(self, kind: str, model: str) -> dict:
         name = f"{self.prefix}-{os.urandom(8).hex()}"
-        return {"id": name, "object": kind, "created": int(time.time()), "model": model_id(model)}
+        return {"id": name, "object": kind, "created": int(time.time()), "model": model}
 
     def part(self, text: str) -> dict:
         return {"delta": {"content": text} if text else {}}
@@ -875,22 +885,6 @@ class OpenAICompletion(OpenAIChat):
 def openai_error(error: HTTPException) -> dict:
     kind = "invalid_request_error" if error.code < 500 else "server_error"
     return {"error": {"message": error.description, "type": kind, "param": None, "code": None}}
-
-
-def model_id(name: str) -> str:
-    return re.sub(r"[^\w.-]+", "-", name)
-
-
-def typed(body: dict, name: str, kind: type, default, most: int | None = None):
-    """body[name] if it is of this kind, and a number from 0 to `most`; None is the default."""
-    value = body.get(name)
-    if value is None:
-        return default
-    if type(value) is not kind:
-        raise BadRequest(f"{name} must be of type {kind.__name__}")
-    if most is not None and not 0 <= value <= most:
-        raise BadRequest(f"{name} is from 0 to {most} here")
-    return value
 
 
 def plain(number: int, message: dict) -> dict:
@@ -1067,8 +1061,7 @@ class Connection(WSGIRequestHandler):
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         log.info("%s %s %d", self.client_address[0], ascii(getattr(self, "requestline", "")[:200]), code)
-        sentence = explain or message or HTTPStatus(code).description
-        self.wfile.write(raw_refusal(code, sentence))
+        self.wfile.write(raw_refusal(code, explain or message or HTTPStatus(code).description))
         self.wfile.flush()
         self.close_connection, self.reader.raw.left = True, DRAINED
         self.read_on()
@@ -1086,8 +1079,7 @@ class Server(ThreadedWSGIServer):
     """A thread per connection, up to MAX_CONNECTIONS."""
 
     def __init__(self, listener: socket.socket, app: ChatServer):
-        host, port = listener.getsockname()[:2]
-        super().__init__(host, port, app, Connection, fd=listener.fileno())
+        super().__init__(*listener.getsockname()[:2], app, Connection, fd=listener.fileno())
         listener.close()  # werkzeug has a copy; this one would keep accepting after shutdown
         self.connected: dict[socket.socket, str] = {}  # and from which address each is
         self.refused: dict[socket.socket, float] = {}  # and until when each is read, the oldest first
