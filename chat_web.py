@@ -22,6 +22,7 @@ import gc
 import hashlib
 import http.client
 import io
+import itertools
 import json
 import logging
 import math
@@ -59,9 +60,12 @@ SAMPLING = {
     "temperature": (0.8,     0.0,  2.0),   # 0 is greedy; above 2 there is only noise
     "top_k":       (50,      0,    200),   # 0 keeps the whole vocabulary
     "max_tokens":  (512,     1,    4096),  # and never more than the context has left
+    "top_p":       (1.0,     0.0,  1.0),   # 1 keeps everything
+    "repetition_penalty": (1.0, 1.0, 2.0),  # 1 is none
 }  # fmt: skip
-TOP_P = (1.0, 0.0, 1.0)  # 1 keeps everything
+FLAGS = dict(zip("tkm", SAMPLING))  # those that the command line knows too
 SEEDS = (None, 0, 2**31 - 1)  # that the page offers; without one it is random
+ALTERNATIVES, MAX_ALTERNATIVES = 5, 20  # of a token: on the page and in completions, and in OpenAI's chats
 MAX_STOPS, MAX_STOP_LENGTH = 4, 256  # stop sequences, and characters of one
 MAX_MESSAGES = 500
 MAX_MESSAGE_LENGTH = 8000  # characters of one message
@@ -93,48 +97,76 @@ class Chat:
     It also knows how its protocol writes a reply; this one is the page's.
     """
 
-    has_messages, lenient = True, False  # whether there are any, and as OpenAI's clients have them
+    lenient, completes = False, None  # messages as OpenAI's clients have them; a prompt instead, None for both
 
     messages: list[dict]
     temperature: float
     top_k: int
     max_tokens: int
-    top_p: float = TOP_P[0]
+    top_p: float
+    repetition_penalty: float
     seed: int | None = None
+    given: str | list[int] | None = None  # what the model is to go on with, instead of messages
+    begin: list[int] = ()  # the tokens that the reply begins with
+    alternatives: int | None = None  # of each token; a number asks for the tokens' probabilities as well
     stop: tuple[str, ...] = ()
     streamed: bool = True
     skip_special_tokens: bool = False  # leaves out the calculator's blocks
     echo: bool = False  # the reply begins with the prompt
-    details: bool = False  # the last event says why the reply ended
 
     @classmethod
     def parse(cls, body: dict, defaults: dict) -> "Chat":
         """Raises BadRequest for what no reading makes sense of; numbers out of range are clamped."""
-        limits = {name: (defaults[name], low, high) for name, (_, low, high) in SAMPLING.items()}
-        numbers = {name: clamp(name, body.get(name), *ends) for name, ends in limits.items()}
-        messages = parse_messages(body.get("messages"), cls.lenient) if cls.has_messages else []
+        rows = {name: (defaults.get(name, usual), *ends) for name, (usual, *ends) in SAMPLING.items()}
+        completes = "prompt" in body and "messages" not in body if cls.completes is None else cls.completes
         return cls(
-            messages,
-            **numbers,
-            top_p=clamp("top_p", body.get("top_p"), *TOP_P),
+            [] if completes else parse_messages(body.get("messages"), cls.lenient),
+            **{name: clamp(name, body.get(name), *row) for name, row in rows.items()},
             seed=None if body.get("seed") is None else typed(body, "seed", int, 0) % 2**63,  # torch's range
-            details=typed(body, "details", bool, False),
+            given=parse_given(body.get("prompt")) if completes else None,
+            begin=parse_tokens("begin", body.get("begin") or []),
+            alternatives=ALTERNATIVES if typed(body, "details", bool, False) else None,
         )
 
     def prompt(self, tokenizer, context: int) -> tuple[list[int], int]:
         """The tokens that the model reads, and how many messages found no room."""
-        try:
-            return tokenizer.fit_prompt(self.messages, context, self.max_tokens)
-        except ValueError as error:
-            raise BadRequest(str(error)) from None
+        tokens, dropped = self.given, 0
+        if isinstance(self.given, str):
+            tokens = [tokenizer.special["<|bos|>"], *tokenizer.encode(self.given)]
+        if self.messages:
+            try:
+                room = max(context - len(self.begin), 0)
+                tokens, dropped = tokenizer.fit_prompt(self.messages, room, self.max_tokens)
+            except ValueError as error:
+                raise BadRequest(str(error)) from None
+        tokens = [*tokens, *self.begin]
+        if not 0 <= min(tokens) <= max(tokens) < tokenizer.size:
+            raise BadRequest(f"tokens are numbers from 0 to {tokenizer.size - 1}")
+        if len(tokens) + min(self.max_tokens, 1) > context:
+            raise BadRequest(f"the prompt takes {len(tokens)} tokens, in a context of {context}")
+        return tokens, dropped
+
+    def looked_at(self, prompt: list[int], start: int) -> int:
+        """From which place on the prompt's tokens get probabilities too: those that begin a text or reply."""
+        if self.alternatives is None:
+            return len(prompt)
+        if self.given is not None:
+            return 1 if isinstance(self.given, str) else 0
+        return len(prompt) - prompt[::-1].index(start)
 
     def write(self, pieces: Iterator[str], reply: "Reply", model: str) -> Iterator[bytes]:
         """The reply's pieces of text as events. A failure is the last one, and there is no `done` then."""
         yield b""  # sends the headers: the client may know that its turn has come
         try:
-            for text in pieces:
-                yield event({"token": text, "gpu": reply.gpu}) if text else b""
-            yield event({"done": True} | ({"finish": reply.finish} if self.details else {}))
+            for number, text in enumerate(pieces):
+                if number == 0 and self.alternatives is not None:
+                    yield event(reply.opening())
+                facts = reply.facts(reply.fresh.pop(0)) if reply.fresh else {}
+                yield event({"token": text, "gpu": reply.gpu} | facts) if text or facts else b""
+            for token in reply.fresh:  # the stop token, which has no text
+                yield event({"token": "", "gpu": reply.gpu} | reply.facts(token))
+            ending = {} if self.alternatives is None else {"finish": reply.finish, "seed": reply.seed}
+            yield event({"done": True} | ending)
         except HTTPException as failure:
             yield event({"error": failure.description})
 
@@ -148,6 +180,29 @@ def clamp(name: str, value, default, low, high):
     if not right or (isinstance(value, float) and (not math.isfinite(value) or whole and value % 1)):
         raise BadRequest(f"{name} must be a {'whole ' if whole else ''}number from {low} to {high}")
     return type(low)(min(max(value, low), high))
+
+
+def parse_given(prompt) -> str | list[int]:
+    """The text or the tokens that a completion goes on with."""
+    if isinstance(prompt, list) and len(prompt) == 1 and not isinstance(prompt[0], int):
+        prompt = prompt[0]  # a batch of one
+    if not prompt or not isinstance(prompt, (str, list)) or len(prompt) > MAX_CONVERSATION_LENGTH:
+        raise BadRequest(f"prompt must be a text, or a list of tokens, of 1 to {MAX_CONVERSATION_LENGTH}")
+    if isinstance(prompt, list):
+        return parse_tokens("prompt", prompt)
+    check_characters("the prompt", prompt)
+    return prompt
+
+
+def parse_tokens(name: str, tokens) -> list[int]:
+    if not isinstance(tokens, list) or not all(type(token) is int for token in tokens):
+        raise BadRequest(f"{name} must be a list of tokens, which are whole numbers")
+    return tokens
+
+
+def check_characters(what: str, text: str) -> None:
+    if re.search("[\ud800-\udfff]", text):
+        raise BadRequest(f"{what} holds half a surrogate pair, which is no character")
 
 
 def parse_messages(messages, lenient: bool = False) -> list[dict]:
@@ -181,8 +236,7 @@ def parse_message(number: int, message, lenient: bool) -> dict:
         raise BadRequest(f"message {number}: content must be a text, and not empty")
     if len(content) > MAX_MESSAGE_LENGTH:
         raise BadRequest(f"message {number} has {len(content)} characters: {MAX_MESSAGE_LENGTH} is the limit")
-    if re.search("[\ud800-\udfff]", content):
-        raise BadRequest(f"message {number} holds half a surrogate pair, which is no character")
+    check_characters(f"message {number}", content)
     return {"role": role, "content": content}
 
 
@@ -398,7 +452,7 @@ class ChatServer:
         self.tokenizer = None
         self.name: str | None = None
         self.context: int | None = None  # tokens
-        self.demo = False
+        self.demo = self.base = False
         self.created = int(time.time())
         self.draining = threading.Event()  # no new replies
         self.stopping = threading.Event()  # and no more of the running ones
@@ -412,9 +466,10 @@ class ChatServer:
             "/v1/models": ("GET", self.on_models),
         }
 
-    def open(self, name: str, tokenizer, demo: bool = False) -> None:
+    def open(self, name: str, tokenizer, demo: bool = False, base: bool = False) -> None:
         """All workers are in the pool: chats are welcome."""
-        self.name, self.demo, self.context = name, demo, self.pool.workers[0].engine.context
+        self.name, self.demo, self.base = name, demo, base
+        self.context = self.pool.workers[0].engine.context
         self.tokenizer = tokenizer
 
     @property
@@ -459,7 +514,7 @@ class ChatServer:
         self.check_waiting(None)
         chat = protocol.parse(read_json(request.environ), self.settings.sampling)
         prompt, dropped = chat.prompt(self.tokenizer, self.context)
-        reply = Reply(request.remote_addr or "-", len(chat.messages), len(prompt), self.tokenizer.stops)
+        reply = Reply(request.remote_addr or "-", len(chat.messages), dropped, prompt, self.tokenizer)
         pieces = self.pieces(chat, prompt, reply, request.environ.get("werkzeug.socket"))
         next(pieces)  # it has its worker, and gives it back however it ends, even if nobody reads it
         request.reply = reply
@@ -509,17 +564,22 @@ class ChatServer:
             reply.gpu = worker.gpu_id
             yield ""
             check()  # the client may have left while it waited
+            engine, special = worker.engine, self.tokenizer.special
+            sampling = chat.temperature, chat.top_k, chat.seed, chat.top_p, check, chat.repetition_penalty
+            looked_at = chat.looked_at(prompt, special["<|assistant_start|>"])
+            tokens = engine.generate(prompt, chat.max_tokens, *sampling, chat.alternatives, looked_at)
+            reply.prompt = [*prompt[:looked_at], *itertools.islice(tokens, len(prompt) - looked_at)]
             if chat.echo:
-                yield self.tokenizer.decode(prompt).removeprefix("<|bos|>")
-            engine, sampling = worker.engine, (chat.temperature, chat.top_k, chat.seed, chat.top_p)
-            tokens = reply.watch(engine, engine.generate(prompt, chat.max_tokens, *sampling, check))
-            texts = self.tokenizer.stream_text(tokens)
+                reply.fresh += reply.prompt[looked_at:]
+                yield self.tokenizer.decode(prompt[isinstance(chat.given, str) :])
+            tokens = reply.watch(engine, tokens, chat.alternatives is not None)
+            texts = self.tokenizer.stream_text(tokens, prompt)
             if chat.skip_special_tokens:
-                texts = reply.without_tools(texts, prompt, self.tokenizer.special)
+                texts = reply.without_tools(texts, special)
             for text in reply.until(chat.stop, texts):
                 yield text
                 check()
-            reply.finish = "stop" if reply.stopped or reply.last_token in reply.stop_tokens else "length"
+            reply.finish = "stop" if reply.stopped or reply.last_token in reply.tokenizer.stops else "length"
         except ClientGone:  # or it closed its sending side only, and reads this
             raise BadRequest("the connection was closed from the client's side") from None
         except HTTPException:
@@ -547,7 +607,7 @@ class ChatServer:
             log.exception("%s is lost; %d workers are left", worker.device, len(self.pool.workers))
 
     def on_page(self, request: ChatRequest) -> Response:
-        rows = SAMPLING | {"top_p": TOP_P, "seed": SEEDS}
+        rows = SAMPLING | {"seed": SEEDS}
         defaults = {name: default for name, (default, _, _) in rows.items()} | self.settings.sampling
         return self.page.response({
             "model": self.name,
@@ -555,6 +615,8 @@ class ChatServer:
             "gpus": self.settings.num_gpus,
             "context": self.context,
             "demo": self.demo,
+            "base": self.base,
+            "dtype": self.settings.dtype,
             "sampling": {name: {"default": defaults[name], "low": low, "high": high}
                          for name, (_, low, high) in rows.items()},
             "limits": {"messages": MAX_MESSAGES, "message": MAX_MESSAGE_LENGTH,
@@ -600,32 +662,53 @@ class Reply:
 
     client: str
     messages: int
-    prompt_tokens: int
-    stop_tokens: set[int]
+    dropped: int  # messages that found no room
+    prompt: list[int]
+    tokenizer: object
     started: float = field(default_factory=time.monotonic)
     gpu: int | None = None
     reused: int = 0
     tokens: int = 0
     first: float | None = None  # when the first token came
     last_token: int | None = None
+    fresh: list = field(default_factory=list)  # the newest tokens, whose probabilities are still to be told
+    offset: int = 0  # in characters, of the next token whose probability is told
+    seed: int | None = None
     stopped: bool = False  # by a stop sequence
     finish: str = "client left"
 
-    def watch(self, engine, tokens: Iterator[int]) -> Iterator[int]:
+    def watch(self, engine, tokens: Iterator[int], keeps: bool) -> Iterator[int]:
         for token in tokens:
             if self.first is None:
-                self.first, self.reused = time.monotonic(), engine.reused
+                self.first, self.reused, self.seed = time.monotonic(), engine.reused, engine.seed
             self.tokens, self.last_token = self.tokens + 1, token
+            self.fresh += [token] * keeps
             yield token
 
-    def without_tools(self, texts: Iterator[str], prompt: list[int], special: dict) -> Iterator[str]:
+    def facts(self, token: int) -> dict:
+        """What the page is told of a token that was looked at; of others nothing."""
+        if getattr(token, "logprob", None) is None:
+            return {}
+        alternatives = [(other, self.tokenizer.show(other), logprob) for other, logprob in token.likeliest]
+        forced = {"forced": True} if token.forced else {}
+        return {"id": token, "logprob": token.logprob, "alternatives": alternatives} | forced
+
+    def opening(self) -> dict:
+        """What the page is told before a reply: what the model has read, and the seed."""
+        show, facts = self.tokenizer.show, self.facts
+        prompt = [{"id": token, "token": show(token)} | facts(token) for token in self.prompt]
+        begun = sum("logprob" in token for token in prompt)
+        return {"prompt": prompt, "dropped": self.dropped, "begun": begun, "seed": self.seed}
+
+    def without_tools(self, texts: Iterator[str], special: dict) -> Iterator[str]:
         """The texts, "" for those of the calculator's blocks. The prompt's reply may have begun in one."""
         starts = special["<|python_start|>"], special["<|output_start|>"]
         ends = special["<|python_end|>"], special["<|output_end|>"]
         borders = *starts, *ends, special["<|assistant_start|>"]
-        inside = next((token for token in reversed(prompt) if token in borders), None) in starts
+        inside = next((token for token in reversed(self.prompt) if token in borders), None) in starts
         for text in texts:  # each is the last token's
             inside = inside or self.last_token in starts
+            del self.fresh[len(self.fresh) - inside :]
             yield "" if inside else text
             inside = inside and self.last_token not in ends
 
@@ -652,7 +735,7 @@ class Reply:
         speed = (self.tokens - 1) / (now - first) if self.tokens > 1 and now > first else 0
         return (
             f"{self.client} chat: {self.messages} messages, "
-            f"{self.prompt_tokens} prompt tokens ({self.reused} reused), {self.tokens} reply tokens, "
+            f"{len(self.prompt)} prompt tokens ({self.reused} reused), {self.tokens} reply tokens, "
             f"first after {first - self.started:.3f} s, {speed:.1f} tokens/s, gpu {self.gpu}, {self.finish}"
         )
 
@@ -688,11 +771,11 @@ def refusal(request: Request, error: HTTPException) -> Response:
 # ---- OpenAI's protocol: the same pipeline, another wire format ---------------------------------------------
 
 CHANGING = {  # what would change a reply and cannot be had, with the values that ask for what happens anyway
-    "n": [1], "best_of": [1], "presence_penalty": [0], "frequency_penalty": [0], "repetition_penalty": [1],
+    "n": [1], "best_of": [1], "presence_penalty": [0], "frequency_penalty": [0],
     "length_penalty": [1], "logit_bias": [{}], "min_p": [0], "typical_p": [1], "min_tokens": [0],
     "ignore_eos": [False], "stop_token_ids": [[]], "bad_words": [[]], "use_beam_search": [False],
-    "logprobs": [False], "top_logprobs": [0], "tools": [[]], "tool_choice": ["none", "auto"],
-    "functions": [[]], "function_call": ["none", "auto"], "response_format": [{"type": "text"}],
+    "tools": [[]], "tool_choice": ["none", "auto"], "functions": [[]], "function_call": ["none", "auto"],
+    "response_format": [{"type": "text"}],
     "suffix": [""], "structured_outputs": [], "guided_json": [], "guided_regex": [], "guided_choice": [],
     "grammar": [], "modalities": [["text"]], "audio": [], "web_search_options": [],
 }  # fmt: skip
@@ -704,7 +787,7 @@ class OpenAIChat(Chat):
 
     include_usage: bool = False
 
-    lenient = True
+    lenient, completes = True, False
     kind, streamed_kind, prefix = "chat.completion", "chat.completion.chunk", "chatcmpl"
     opening = {"delta": {"role": "assistant", "content": ""}}
 
@@ -716,18 +799,21 @@ class OpenAIChat(Chat):
         longest = body.get("max_tokens") if (new := body.get("max_completion_tokens")) is None else new
         longest = SAMPLING["max_tokens"][2] if longest == -1 else longest  # some clients' word for no limit
         options = typed(body, "stream_options", dict, {})
+        most = MAX_ALTERNATIVES if typed(body, "logprobs", bool, False) else 0
+        others = count(body, "top_logprobs", most) or 0
         return dataclasses.replace(
             super().parse(body | {"max_tokens": longest}, defaults),
             stop=stop_sequences(body.get("stop")),
             streamed=typed(body, "stream", bool, False),
             skip_special_tokens=typed(body, "skip_special_tokens", bool, True),
             include_usage=typed(options, "include_usage", bool, False),
+            alternatives=others if most else None,
         )
 
     def usage(self, reply: "Reply") -> dict:
         """Tokens as they were counted; a stop token is none of the reply's."""
-        written = reply.tokens - (reply.last_token in reply.stop_tokens)
-        read, details = reply.prompt_tokens, {"cached_tokens": reply.reused}
+        written = reply.tokens - (reply.last_token in reply.tokenizer.stops)
+        read, details = len(reply.prompt), {"cached_tokens": reply.reused}
         counts = {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
         return counts | {"prompt_tokens_details": details}
 
@@ -741,11 +827,31 @@ class OpenAIChat(Chat):
     def message(self, text: str) -> dict:
         return {"message": {"role": "assistant", "content": text, "refusal": None}}
 
+    def logprobs(self, reply: "Reply") -> dict | None:
+        """What is still to be told of the newest tokens, if it was asked for."""
+        if self.alternatives is None:
+            return None
+        fresh, reply.fresh = reply.fresh, []
+        ended = reply.tokens and fresh and fresh[-1] in reply.tokenizer.stops
+        return self.told(fresh[:-1] if ended else fresh, reply)
+
+    def told(self, tokens: list, reply: "Reply") -> dict:
+        tokenizer = reply.tokenizer
+
+        def entry(token: int, logprob: float) -> dict:
+            return {"token": tokenizer.show(token), "logprob": logprob, "bytes": [*tokenizer.raw(token)]}
+
+        return {"refusal": None, "content": [
+            entry(token, token.logprob) | {"top_logprobs": [entry(*other) for other in token.likeliest]}
+            for token in tokens
+        ]}  # fmt: skip
+
     def write(self, pieces: Iterator[str], reply: "Reply", model: str) -> Iterator[bytes]:
         frame = self.frame(self.streamed_kind, model) | ({"usage": None} if self.include_usage else {})
 
         def chunk(part: dict, finish: str | None = None) -> bytes:
-            return event(frame | {"choices": [{"index": 0, **part, "finish_reason": finish}]})
+            part = {"index": 0, **part, "logprobs": self.logprobs(reply), "finish_reason": finish}
+            return event(frame | {"choices": [part]})
 
         try:
             yield chunk(self.opening)
@@ -760,7 +866,7 @@ class OpenAIChat(Chat):
 
     def whole(self, pieces: Iterator[str], reply: "Reply", model: str) -> dict:
         message = self.message("".join(pieces))
-        choice = {"index": 0, **message, "logprobs": None, "finish_reason": reply.finish}
+        choice = {"index": 0, **message, "logprobs": self.logprobs(reply), "finish_reason": reply.finish}
         return self.frame(self.kind, model) | {"choices": [choice], "usage": self.usage(reply)}
 
 
@@ -768,41 +874,44 @@ class OpenAIChat(Chat):
 class OpenAICompletion(OpenAIChat):
     """A request of POST /v1/completions: the model goes on with a text, or with its tokens."""
 
-    given: str | list[int] = ""
-
-    has_messages = False
+    completes = True
     kind, streamed_kind, prefix = "text_completion", "text_completion", "cmpl"
     opening = {"text": ""}
 
     @classmethod
     def parse(cls, body: dict, defaults: dict) -> "OpenAICompletion":
-        completion, given = super().parse(body, defaults), body.get("prompt")
-        if body.get("logprobs") is not None:  # here 0 asks for some too
-            raise BadRequest("logprobs is not supported")
-        if isinstance(given, list) and len(given) == 1 and not isinstance(given[0], int):
-            given = given[0]  # a batch of one
-        ids = isinstance(given, list) and all(type(token) is int for token in given)
-        if not given or not ids and not isinstance(given, str) or len(given) > MAX_CONVERSATION_LENGTH:
-            raise BadRequest(f"prompt must be a text, or a list of tokens, of 1 to {MAX_CONVERSATION_LENGTH}")
-        if not ids and re.search("[\ud800-\udfff]", given):
-            raise BadRequest("the prompt holds half a surrogate pair, which is no character")
+        completion = super().parse(body | {"logprobs": None, "top_logprobs": None}, defaults)
         longest = 0 if body.get("max_tokens") == 0 else completion.max_tokens  # there may be just an echo
-        more = {"given": given, "echo": typed(body, "echo", bool, False), "max_tokens": longest}
-        return dataclasses.replace(completion, **more)
+        more = {"echo": typed(body, "echo", bool, False), "alternatives": count(body, "logprobs", ALTERNATIVES)}
+        return dataclasses.replace(completion, max_tokens=longest, **more)
 
-    def prompt(self, tokenizer, context: int) -> tuple[list[int], int]:
-        text = isinstance(self.given, str)
-        tokens = [tokenizer.special["<|bos|>"], *tokenizer.encode(self.given)] if text else self.given
-        if not 0 <= min(tokens) <= max(tokens) < tokenizer.size:
-            raise BadRequest(f"tokens are numbers from 0 to {tokenizer.size - 1}")
-        if len(tokens) + min(self.max_tokens, 1) > context:
-            raise BadRequest(f"the prompt takes {len(tokens)} tokens, in a context of {context}")
-        return tokens, 0
+    def looked_at(self, prompt: list[int], start: int) -> int:
+        return super().looked_at(prompt, start) if self.echo else len(prompt)
 
     def part(self, text: str) -> dict:
         return {"text": text}
 
     message = part
+
+    def told(self, tokens: list, reply: "Reply") -> dict:
+        show = reply.tokenizer.show
+        texts = [show(token) for token in tokens]
+        tops = [[*token.likeliest, (token, token.logprob)] for token in tokens]
+        ends = [*itertools.accumulate(map(len, texts), initial=reply.offset)]
+        reply.offset = ends[-1]
+        return {
+            "tokens": texts,
+            "token_logprobs": [token.logprob for token in tokens],
+            "top_logprobs": [{show(t): p for t, p in top if p is not None} or None for top in tops],
+            "text_offset": ends[:-1],
+        }
+
+
+def count(body: dict, name: str, most: int) -> int | None:
+    number = typed(body, name, int, None)
+    if not 0 <= (number or 0) <= most:
+        raise BadRequest(f"{name} is from 0 to {most} here")
+    return number
 
 
 def openai_error(sentence: str, kind: str) -> dict:
@@ -1156,7 +1265,8 @@ def parse_args(argv: list[str]) -> Settings:
     flag("-n", "--num-gpus", type=int, default=1, help="GPUs to use, one replica each (default: 1)")
     sources = "the model's training: sft or rl, the older mid, or base, which cannot chat (default: sft)"
     flag("-i", "--source", choices=("sft", "rl", "mid", "base"), help=sources)
-    for short, (name, (default, low, high)) in zip("tkm", SAMPLING.items(), strict=True):
+    for short, name in FLAGS.items():
+        default, low, high = SAMPLING[name]
         what = f"{name.replace('_', ' ')} where a request has none, {low:g} to {high:g} (default: {default})"
         flag(f"-{short}", f"--{name.replace('_', '-')}", type=type(low), default=default, help=what)
     flag("-g", "--model-tag", help="the model's tag, or a path to its files (default: the deepest there is)")
@@ -1169,11 +1279,11 @@ def parse_args(argv: list[str]) -> Settings:
     flag("--device-type", choices=kinds, default="auto", help=where)
     flag("--host", default="0.0.0.0", help="address to listen on (default: 0.0.0.0, all of this machine's)")
     args = vars(parser.parse_args(argv))
-    ranges = {name: (low, high) for name, (_, low, high) in SAMPLING.items()}
+    ranges = {name: SAMPLING[name][1:] for name in FLAGS.values()}
     for name, (low, high) in (ranges | {"port": (0, 65535), "num_gpus": (1, 1024)}).items():
         if not low <= args[name] <= high:
             raise SystemExit(f"--{name.replace('_', '-')} {args[name]} is not within {low} to {high}")
-    return Settings(sampling={name: args.pop(name) for name in SAMPLING}, **args)
+    return Settings(sampling={name: args.pop(name) for name in FLAGS.values()}, **args)
 
 
 def import_checkpoint():
@@ -1224,7 +1334,7 @@ def load(settings: Settings, app: ChatServer) -> None:
           f"decoding: {decoding(app.pool.workers)}, {spent:.1f} s", flush=True)  # fmt: skip
     gc.collect()
     gc.freeze()  # torch's objects stay; walking over them made a large JSON body take ten times as long
-    app.open(model.name, model.tokenizer, demo)
+    app.open(model.name, model.tokenizer, demo, found.source == "base")
 
 
 def decoding(workers: list[Worker]) -> str:

@@ -27,7 +27,7 @@ import pickle
 import re
 import types
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -653,11 +653,18 @@ class Tokenizer:
         self.size = encoding.n_vocab
         self.stops = {special["<|assistant_end|>"], special["<|bos|>"]}
 
+    def raw(self, token: int) -> bytes:
+        return self.encoding.decode_single_token_bytes(token)
+
+    def show(self, token: int) -> str:
+        """A token as people read it; bytes that are no whole character look like \\xe4."""
+        return self.raw(token).decode("utf-8", "backslashreplace")
+
     def encode(self, text: str) -> list[int]:
         return self.encoding.encode_ordinary(text)
 
     def decode(self, tokens: Iterable[int]) -> str:
-        return b"".join(map(self.encoding.decode_single_token_bytes, tokens)).decode("utf-8", "replace")
+        return b"".join(map(self.raw, tokens)).decode("utf-8", "replace")
 
     def encode_reply(self, text: str) -> list[int]:
         """An assistant's text. The tool markers in it, which the server streams, become tokens again."""
@@ -707,14 +714,16 @@ class Tokenizer:
             raise ValueError(f"{what} {len(prompt(first - 1))} tokens, {room}")
         return prompt(first), turns[first]
 
-    def stream_text(self, tokens: Iterable[int]) -> Iterator[str]:
+    def stream_text(self, tokens: Iterable[int], before: Sequence[int] = ()) -> Iterator[str]:
         """The text of each token as far as its characters are whole, maybe "": joined, they are the reply.
 
-        Stop tokens have no text. A character that the end cuts in two comes as U+FFFD.
+        Stop tokens have no text. A character that the end cuts in two comes as U+FFFD; one that has begun
+        before the first token comes whole.
         """
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        decoder.decode(b"".join(map(self.raw, before[-3:])))  # a character has four bytes at most
         for token in tokens:
             if token not in self.stops:
-                yield decoder.decode(self.encoding.decode_single_token_bytes(token))
+                yield decoder.decode(self.raw(token))
         if tail := decoder.decode(b"", final=True):
             yield tail

@@ -107,7 +107,8 @@ class GPT:
         return self.logits(self.hidden(ids, cache, last))
 
     def hidden(self, ids: Tensor, cache: "KVCache | None" = None, last: int = 0) -> Tensor:
-        """ids (B, T) int64 -> what lm_head reads (B, T, C), or (B, last, C)."""
+        """ids (B, T) int64 -> what lm_head reads (B, T, C), or (B, last, C), which needs a cache."""
+        assert cache or not last
         w, c, T = self.weights, self.config, ids.size(1)
         positions = cache.positions(T) if cache else torch.arange(T, device=ids.device)
         before = torch.cat((cache.last_token if cache else ids[:, :1], ids[:, :-1]), dim=1)
@@ -321,6 +322,32 @@ def draw(logits: Tensor, temperature, rng: torch.Generator, top_p=None) -> Tenso
     return (probabilities / exponential_noise(probabilities, rng)).argmax()
 
 
+def penalize(logits: Tensor, tokens: set[int], penalty: float) -> Tensor:
+    """Logits (V,) that make these tokens less likely (Keskar et al. 2019, section 4.1, for both signs)."""
+    places = torch.tensor(sorted(tokens), dtype=torch.int64, device=logits.device)
+    chosen = logits[places]
+    return logits.index_copy(0, places, torch.where(chosen > 0, chosen / penalty, chosen * penalty))
+
+
+class Token(int):
+    """A token of a reply whose details were asked for: an int, and what the model thought at its place."""
+
+    logprob: float | None = None  # natural logarithm of its probability, before temperature and the like
+    likeliest: tuple[tuple[int, float], ...] = ()  # tokens and their logprobs, the likeliest first
+    forced = False  # it is of the calculator's answer
+
+    @classmethod
+    def of(cls, tokens: list[int], logits: Tensor, count: int, forced: list[bool]) -> list["Token"]:
+        """Tokens (T,) by the logits (T, V) at their places, each with its `count` likeliest."""
+        logprobs = logits.log_softmax(-1)
+        own = logprobs.gather(1, torch.tensor(tokens, device=logits.device)[:, None]).flatten().tolist()
+        values, ids = (part.tolist() for part in logprobs.topk(min(count, logits.size(1))))
+        found = [cls(token) for token in tokens]
+        for i, token in enumerate(found):
+            token.logprob, token.likeliest, token.forced = own[i], (*zip(ids[i], values[i]),), forced[i]
+        return found
+
+
 def exponential_noise(like: Tensor, rng: torch.Generator) -> Tensor:
     noise = torch.empty_like(like).exponential_(1, generator=rng)
     if like.device.type == "mps":  # there torch up to 2.13 yields -0.0 at times, by which nobody may divide
@@ -389,34 +416,34 @@ class Calculator:
         self.expression: list[int] | None = None  # None outside of a block
         self.forced: deque[int] = deque()
 
-    def resume(self, prompt: list[int]) -> None:
-        """Takes note of the beginning of the reply, if the prompt ends in one."""
+    def resume(self, prompt: list[int]) -> list[bool]:
+        """Takes note of the beginning of the reply, if the prompt ends in one: which tokens were forced."""
         start = self.tokenizer.special["<|assistant_start|>"]
         places = (place for place in range(len(prompt), 0, -1) if prompt[place - 1] == start)
-        for token in prompt[next(places, len(prompt)) :]:
-            if not self.forced or self.forced.popleft() != token:
-                self.forced.clear()  # what follows is not the answer, or not all of it
-            self.see(token)
+        return [self.see(token) for token in prompt[next(places, len(prompt)) :]]
 
-    def see(self, token: int) -> None:
-        """Takes note of the next token of the reply, sampled or forced."""
+    def see(self, token: int) -> bool:
+        """Takes note of the reply's next token, and says whether it is the one that was forced."""
         special = self.tokenizer.special
+        forced = bool(self.forced) and self.forced.popleft() == token
+        if not forced:
+            self.forced.clear()  # in a beginning that was given it may be anything
         if token == special["<|python_start|>"]:
             self.expression = []
-        elif self.expression is None:
-            return
-        elif token != special["<|python_end|>"]:
+        elif self.expression is not None and token != special["<|python_end|>"]:
             self.expression.append(token)
-        else:
+        elif self.expression is not None:
             answer = calculate(self.tokenizer.decode(self.expression))
             self.expression = None
             if answer is not None:
                 self.forced += [special["<|output_start|>"], *self.tokenizer.encode(answer)]
                 self.forced.append(special["<|output_end|>"])
+        return forced
 
 
 # ---- Engine ------------------------------------------------------------------------------------------------
 
+ECHOED = 64  # tokens of a prompt whose logits are held at a time
 CHUNK = 512  # tokens of a prompt that are read between two looks at whether anyone still wants the reply
 
 
@@ -467,13 +494,16 @@ class Engine:
         return filter(None, self.tokenizer.stream_text(tokens))
 
     def generate(
-        self, prompt: list[int], max_tokens: int, temperature=0.0, top_k=0, seed=None, top_p=1.0, check=None
-    ) -> Iterator[int]:
+        self, prompt: list[int], max_tokens: int, temperature=0.0, top_k=0, seed=None, top_p=1.0, check=None,
+        penalty=1.0, details: int | None = None, echo: int | None = None,
+    ) -> Iterator[int]:  # fmt: skip
         """Yields the tokens of a reply, a final stop token included.
 
         It ends after <|assistant_end|> or <|bos|>, after max_tokens, or when the context is full. Temperature
-        0 takes the likeliest token, top_k 0 keeps all. `check` is called between the chunks of a long prompt
-        and may raise. Raises ValueError, at the call, for a prompt that is empty or too long.
+        0 takes the likeliest token, top_k 0 keeps all, and a penalty above 1 makes the reply's earlier tokens
+        less likely. With `details` each is a `Token` with so many of the likeliest, and with `echo` those of
+        the prompt come first, from that place on. `check` is called between the chunks of a long prompt and
+        may raise. Raises ValueError, at the call, for a prompt that is empty or too long.
 
         A seed gives the same reply each time, on the same machine and torch: its prompt is read from an empty
         cache. Without one the seed is random, and what the cache shares with the prompt is not read again,
@@ -486,60 +516,99 @@ class Engine:
         if not prompt or room < 0:
             raise ValueError(f"a prompt of {len(prompt)} tokens, where the context holds 1 to {self.context}")
         settings = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
-        return self.reply(prompt, min(max_tokens, room), settings, seed, check)
+        echo = len(prompt) if echo is None else echo
+        return self.reply(prompt, min(max_tokens, room), settings, seed, check, penalty, details, echo)
 
-    def reply(self, prompt: list[int], budget: int, settings: dict, seed: int | None, check) -> Iterator[int]:
+    def reply(
+        self, prompt: list[int], budget: int, settings: dict, seed: int | None, check: Callable | None,
+        penalty: float, details: int | None, echo: int,
+    ) -> Iterator[int]:  # fmt: skip
         speak_for(self.model.device)
         self.reply_id += 1
         reply_id, calculator = self.reply_id, Calculator(self.tokenizer)
-        calculator.resume(prompt)
-        self.reused = self.shared_prefix(prompt) if seed is None else 0
+        answers = calculator.resume(prompt)
+        begun = len(prompt) - len(answers)
+        forced = [False] * begun + answers
+        head = max(echo - 1, 0)  # what is read for no logits
+        self.reused = min(self.shared_prefix(prompt), head) if seed is None else 0
         del self.cached[self.reused :]
         self.cache.rewind(self.reused, prompt[self.reused - 1])
-        self.rng.manual_seed(random.getrandbits(31) if seed is None else seed)
+        self.seed = random.getrandbits(31) if seed is None else seed
+        self.rng.manual_seed(self.seed)
         if self.graphs:
             self.graphs.begin(**settings)
-        unread = prompt[self.reused :]  # the model reads these when its next token is needed
+        if echo == 0:
+            yield Token(prompt[0])  # nothing comes before it
+        if self.reused < head < len(prompt) - 1:
+            self.read(prompt[self.reused : head], check)
+        for place in range(head, len(prompt) - 1, ECHOED):
+            self.go_on_with(reply_id)
+            known = prompt[place + 1 : place + 1 + ECHOED]
+            logits = self.read(prompt[place : place + len(known)], check, len(known))
+            yield from Token.of(known, logits, details or 0, forced[place + 1 :])
+        unread = prompt[len(self.cached) :]  # the model reads these when its next token is needed
+        said = set(prompt[begun:])
         for _ in range(budget):
-            if self.reply_id != reply_id:
-                raise RuntimeError("this reply has been overtaken: its engine has begun a newer one")
-            if calculator.forced:
-                token = calculator.forced.popleft()
-            else:
-                token = self.next_token(unread, settings, check)
+            self.go_on_with(reply_id)
+            known = calculator.forced[0] if calculator.forced else None
+            if known is None or details is not None:
+                token = self.next_token(unread, known, settings, penalty, said, details, check)
                 unread = []
+            else:
+                token = known
             calculator.see(token)
+            said.add(token)
             yield token
             if token in self.tokenizer.stops:
                 return
             unread.append(token)
+
+    def go_on_with(self, reply_id: int) -> None:
+        if self.reply_id != reply_id:
+            raise RuntimeError("this reply has been overtaken: its engine has begun a newer one")
 
     def shared_prefix(self, prompt: list[int]) -> int:
         """How many of a prompt's first tokens are cached. The last is always read: its logits are wanted."""
         return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(self.cached, prompt[:-1])))
 
     @torch.inference_mode()
-    def next_token(self, unread: list[int], settings: dict, check: Callable | None) -> int:
-        """Reads what is unread, and draws the token that follows it."""
-        if not self.graphs:
-            return sample(self.read(unread, check), rng=self.rng, **settings)
-        if self.graphs.continues(unread):
-            self.cached += unread
-        else:
-            self.graphs.start_from(self.read(unread, check), unread[-1])
-        return self.graphs.next_token()
+    def next_token(self, unread, known, settings, penalty, said, details, check) -> int:
+        """Reads what is unread, and draws the token that follows it, unless it is known."""
+        if self.graphs and penalty == 1 and details is None:
+            if self.graphs.continues(unread):
+                self.cached += unread
+            else:
+                self.graphs.start_from(self.read(unread, check)[-1], unread[-1])
+            return self.graphs.next_token()
+        logits = self.logits_after(unread, check)
+        token = known
+        if known is None:
+            wanted = logits if penalty == 1 else penalize(logits, said, penalty)
+            token = self.graphs.draw(wanted) if self.graphs else sample(wanted, rng=self.rng, **settings)
+        return token if details is None else Token.of([token], logits[None], details, [known is not None])[0]
 
-    def read(self, ids: list[int], check: Callable | None) -> Tensor:
-        """Reads ids into the cache, in chunks so that memory stays flat -> logits (V,) of what follows."""
+    def logits_after(self, unread: list[int], check: Callable | None) -> Tensor:
+        """Reads what is unread -> logits (V,), by a recorded step if there is one for it."""
+        if self.graphs and len(unread) == 1 and self.graphs.length == len(self.cached):
+            self.cached += unread
+            return self.graphs.read(unread[0])
+        logits = self.read(unread, check)[-1]
+        if self.graphs:
+            self.graphs.stand_behind(unread[-1])
+        return logits
+
+    @torch.inference_mode()
+    def read(self, ids: list[int], check: Callable | None, last: int = 1) -> Tensor:
+        """Reads ids into the cache, in chunks so that memory stays flat -> logits (last, V)."""
         if self.cache.length != len(self.cached):  # recorded steps do not count there
             self.cache.rewind(len(self.cached), self.cached[-1])
         for start in range(0, len(ids), CHUNK):
             if start and check:
                 check()
             chunk = ids[start : start + CHUNK]
-            x = self.model.hidden(torch.tensor([chunk], device=self.model.device), self.cache, last=1)
+            x = self.model.hidden(torch.tensor([chunk], device=self.model.device), self.cache, last=last)
             self.cached += chunk
-        return self.model.logits(x[0, -1])
+        return self.model.logits(x[0])
 
     def restart(self) -> None:
         """After a failure: forgets everything and goes on, without graphs if need be. Raises if it cannot."""
@@ -892,7 +961,7 @@ class GraphDecoder:
 
     def begin(self, temperature: float, top_k: int, top_p: float) -> None:
         """A new reply. A step that is still under way was the last one's and counts for nothing."""
-        self.pending = False
+        self.pending, self.length = False, -1  # -1: it stands nowhere yet
         sorts = "few" if 0 < top_k <= SORTED_LOGITS else "sorted"
         self.kind = "greedy" if temperature == 0 else "all" if not top_k and top_p >= 1 else sorts
         self.temperature.fill_(max(temperature, MIN_TEMPERATURE))
@@ -903,15 +972,31 @@ class GraphDecoder:
         """Whether the step under way is the one that reads these tokens."""
         return self.pending and ids == [self.sent_token]
 
-    def start_from(self, logits: Tensor, last_token: int) -> None:
-        """Draws from logits. The cache holds all tokens up to last_token."""
-        if self.pending:
-            self.rng.set_state(self.before)  # the draw of the step under way did not count
-        self.logits.copy_(logits)
+    def stand_behind(self, last_token: int) -> None:
+        """The next step is the one behind last_token, up to which the cache holds all."""
         self.last_token.fill_(last_token)
         self.length = self.cache.length
         self.cache.clear_from(self.length)  # of what an earlier reply left there
         self.position.fill_(self.length)
+
+    def read(self, token: int) -> Tensor:
+        """One step alone -> the logits (V,) behind a token."""
+        self.ids.fill_(token)
+        self.steps[self.length // self.stride]()
+        self.length += 1
+        return self.logits.clone()
+
+    def draw(self, logits: Tensor) -> int:
+        self.logits.copy_(logits)
+        self.draws[self.kind]()
+        return int(self.ids)
+
+    def start_from(self, logits: Tensor, last_token: int) -> None:
+        """Draws from logits. The cache holds all tokens up to last_token."""
+        if self.pending:
+            self.rng.set_state(self.before)  # the draw of the step under way did not count
+        self.stand_behind(last_token)
+        self.logits.copy_(logits)
         self.draws[self.kind]()
         self.send()
 

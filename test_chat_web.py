@@ -72,7 +72,7 @@ class ScriptedEngine:
     """Says what it was told to: texts, tokens, exceptions, what gives them. Remembers what it was asked."""
 
     def __init__(self, *say, context=4096, lost=False):
-        self.say, self.context, self.asked, self.reused = say, context, [], 0
+        self.say, self.context, self.asked, self.reused, self.seed = say, context, [], 0, 1
         self.lost, self.mode = lost, "scripted"  # lost: as if its GPU were gone
         self.going = threading.Event()  # set by its first token
         self.said = 0
@@ -84,7 +84,7 @@ class ScriptedEngine:
         if self.lost:
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
-    def generate(self, prompt, max_tokens, temperature=0.0, top_k=0, seed=0, top_p=1.0, check=None):
+    def generate(self, prompt, max_tokens, temperature=0.0, top_k=0, seed=0, top_p=1.0, *_):
         sampling = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
         self.asked.append({"prompt": prompt, "max_tokens": max_tokens} | sampling)
         for word in self.say:
@@ -1297,9 +1297,8 @@ def test_a_notebook_loads_a_model_and_chats(base):
 
 def test_what_chat_assumes_is_what_the_server_assumes():
     defaults = inspect.signature(engine.Engine.chat).parameters
-    for name, (default, _, _) in chat_web.SAMPLING.items():
-        assert defaults[name].default == default
-    assert defaults["top_p"].default == chat_web.TOP_P[0]
+    for name in (*chat_web.FLAGS.values(), "top_p"):
+        assert defaults[name].default == chat_web.SAMPLING[name][0]
 
 
 def test_a_checkpoint_gives_a_second_engine_that_shares_its_weights(base):
@@ -1737,7 +1736,7 @@ def test_a_reader_that_stops_loses_its_worker(monkeypatch, more):
     monkeypatch.setattr(chat_web, "SEND_SECONDS", 0.5)
     app = make_app(EndlessEngine())
     app.tokenizer = byte_tokenizer()
-    app.tokenizer.stream_text = lambda tokens: ("z" * 65536 for _ in tokens)  # they fill a socket's buffers
+    app.tokenizer.stream_text = lambda tokens, _: ("z" * 65536 for _ in tokens)  # they fill a socket's buffers
     with asking(app) as sock:
         until(lambda: app.pool.available == 0)
         sock.sendall(more)
@@ -2177,6 +2176,7 @@ def test_the_page_is_told_defaults_limits_and_model():
         "top_k": {"default": 7, "low": 0, "high": 200},
         "max_tokens": {"default": 99, "low": 1, "high": 4096},
         "top_p": {"default": 1.0, "low": 0.0, "high": 1.0},
+        "repetition_penalty": {"default": 1.0, "low": 1.0, "high": 2.0},
         "seed": {"default": None, "low": 0, "high": 2**31 - 1},
     }
     assert config["limits"] == {"messages": 500, "message": 8000, "conversation": 32000}
@@ -2188,7 +2188,7 @@ def test_the_pages_endpoint_takes_seed_and_top_p_and_says_why_a_reply_ended_when
     post(app, body(seed=7, top_p=0.5))
     post(app, body())
     assert [(each["seed"], each["top_p"]) for each in scripted.asked] == [(7, 0.5), (None, 1.0)]
-    assert events(post(app, body(details=True)).data)[-1] == {"done": True, "finish": "stop"}
+    assert events(post(app, body(details=True)).data)[-1] == {"done": True, "finish": "stop", "seed": 1}
     assert events(post(make_app(ScriptedEngine("ok")), body(details=True)).data)[-1]["finish"] == "length"
     assert events(post(app, body(details=False)).data)[-1] == {"done": True}
     for field in ({"seed": "x"}, {"top_p": True}, {"details": 1}):

@@ -88,7 +88,7 @@ def test_the_deltas_of_any_tokens_joined_are_the_whole_decoding(raw, texts):
     st.lists(st.text("abc", min_size=1, max_size=4), max_size=4),
 )
 def test_a_stop_sequence_ends_any_text_at_its_first_place_however_the_text_is_cut(texts, stops):
-    reply, whole = chat_web.Reply("", 1, 1, 0, 0.0, set()), "".join(texts)
+    reply, whole = chat_web.Reply("", 1, 0, [1], None), "".join(texts)
     ends = [end for end in range(len(whole) + 1) if whole[:end].endswith(tuple(stops))] if stops else []
     longest = max(len(stop) for stop in stops if whole[: ends[0]].endswith(stop)) if ends else 0
     assert "".join(reply.until(tuple(stops), iter(texts))) == (whole[: ends[0] - longest] if ends else whole)

@@ -124,14 +124,15 @@ IMAGE = {"type": "image_url", "image_url": {"url": "x"}}
 @pytest.mark.parametrize("fields, word", [
     ({"n": 2}, "n "), ({"presence_penalty": 0.5}, "presence_penalty"),
     ({"frequency_penalty": 1}, "frequency_penalty"),
-    ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"), ({"logprobs": True}, "logprobs"),
+    ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"), ({"top_logprobs": 2}, "logprobs"),
+    ({"logprobs": True, "top_logprobs": 21}, "20"), ({"extra_body": {"logprobs": 1}}, "logprobs"),
     ({"response_format": {"type": "json_object"}}, "response_format"), ({"seed": 1.5}, "seed"),
     ({"extra_body": {"min_p": 0.1}}, "min_p"), ({"stop": ["a"] * 5}, "stop"), ({"stop": ""}, "stop"),
     ({"top_p": "x"}, "top_p"),
     ({"temperature": "x"}, "temperature"), ({"stream_options": 1}, "stream_options"),
     ({"messages": [{"role": "user", "content": [IMAGE]}]}, "text parts"),
     ({"messages": [{"role": "assistant", "tool_calls": [{"id": "1"}]}, *HELLO]}, "tool_calls"),
-    ({"messages": []}, "messages"), ({"extra_body": {"repetition_penalty": 1.1}}, "repetition_penalty"),
+    ({"messages": []}, "messages"), ({"extra_body": {"repetition_penalty": "x"}}, "repetition_penalty"),
     ({"messages": [{"role": "user", "content": "x" * 8001}]}, "8000"), ({"messages": ["x"]}, "role"),
 ])  # fmt: skip
 def test_openai_what_is_not_supported_is_refused_by_name_with_the_right_exception(fields, word):
@@ -328,7 +329,7 @@ def test_openai_a_completion_may_be_nothing_but_the_echo():
     ({}, "prompt"), ({"prompt": ""}, "prompt"), ({"prompt": ["a", "b"]}, "prompt"), ({"prompt": 5}, "prompt"),
     ({"prompt": [[1], [2]]}, "prompt"), ({"prompt": [1, True]}, "prompt"), ({"prompt": [-1]}, "token"),
     ({"prompt": [10**9]}, "token"), ({"prompt": "a" * 5000}, "4096"),
-    ({"prompt": "a", "logprobs": 0}, "logprobs"), ({"prompt": "a", "n": 2}, "n "),
+    ({"prompt": "a", "logprobs": 6}, "logprobs"), ({"prompt": "a", "logprobs": True}, "logprobs"), ({"prompt": "a", "n": 2}, "n "),
     ({"prompt": "a", "suffix": "b"}, "suffix"), ({"prompt": "a\ud800"}, "surrogate"),
     ({"prompt": "a" * 32001}, "32000"), ({"prompt": "a", "echo": 1}, "echo"),
 ])  # fmt: skip
