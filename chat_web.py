@@ -100,12 +100,8 @@ class Chat:
     lenient, completes = False, None  # messages as OpenAI's clients have them; a prompt instead, None for both
 
     messages: list[dict]
-    temperature: float
-    top_k: int
     max_tokens: int
-    top_p: float
-    repetition_penalty: float
-    seed: int | None = None
+    sampling: dict  # what Engine.generate takes by these names
     given: str | list[int] | None = None  # what the model is to go on with, instead of messages
     begin: list[int] = ()  # the tokens that the reply begins with
     alternatives: int | None = None  # of each token; a number asks for the tokens' probabilities as well
@@ -118,11 +114,13 @@ class Chat:
     def parse(cls, body: dict, defaults: dict) -> "Chat":
         """Raises BadRequest for what no reading makes sense of; numbers out of range are clamped."""
         rows = {name: (defaults.get(name, usual), *ends) for name, (usual, *ends) in SAMPLING.items()}
+        sampling = {name: clamp(name, body.get(name), *row) for name, row in rows.items()}
+        seed = typed(body, "seed", int, None)
         completes = "prompt" in body and "messages" not in body if cls.completes is None else cls.completes
         return cls(
             [] if completes else parse_messages(body.get("messages"), cls.lenient),
-            **{name: clamp(name, body.get(name), *row) for name, row in rows.items()},
-            seed=None if body.get("seed") is None else typed(body, "seed", int, 0) % 2**63,  # torch's range
+            sampling.pop("max_tokens"),
+            sampling | {"seed": None if seed is None else seed % 2**63},  # torch's range
             given=parse_given(body.get("prompt")) if completes else None,
             begin=parse_tokens("begin", body.get("begin") or []),
             alternatives=ALTERNATIVES if typed(body, "details", bool, False) else None,
@@ -565,9 +563,9 @@ class ChatServer:
             yield ""
             check()  # the client may have left while it waited
             engine, special = worker.engine, self.tokenizer.special
-            sampling = chat.temperature, chat.top_k, chat.seed, chat.top_p, check, chat.repetition_penalty
             looked_at = chat.looked_at(prompt, special["<|assistant_start|>"])
-            tokens = engine.generate(prompt, chat.max_tokens, *sampling, chat.alternatives, looked_at)
+            how = chat.sampling | {"details": chat.alternatives, "echo": looked_at, "check": check}
+            tokens = engine.generate(prompt, chat.max_tokens, **how)
             reply.prompt = [*prompt[:looked_at], *itertools.islice(tokens, len(prompt) - looked_at)]
             if chat.echo:
                 reply.fresh += reply.prompt[looked_at:]

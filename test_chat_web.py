@@ -84,7 +84,7 @@ class ScriptedEngine:
         if self.lost:
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
-    def generate(self, prompt, max_tokens, temperature=0.0, top_k=0, seed=0, top_p=1.0, *_):
+    def generate(self, prompt, max_tokens, temperature=0.0, top_k=0, seed=0, top_p=1.0, **_):
         sampling = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
         self.asked.append({"prompt": prompt, "max_tokens": max_tokens} | sampling)
         for word in self.say:
