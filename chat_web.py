@@ -342,9 +342,7 @@ class Pool:
         ServiceUnavailable if too many wait, or too long, or for nothing. `check` may raise too.
         """
         with self.lock:
-            if not self.idle.empty():
-                check()  # under the lock: to a shutdown this worker is idle, or out and waited for
-                idle = [self.idle.get_nowait() for _ in range(self.idle.qsize())]
+            if idle := [self.idle.get_nowait() for _ in range(self.idle.qsize())]:
                 best = max(idle, key=preference)  # of equals the one that has been idle longest
                 for worker in idle:
                     if worker is not best:
@@ -495,6 +493,7 @@ class ChatServer:
         """A reply, streamed or whole. What can be refused is refused before a worker is taken."""
         if not self.ready:
             raise busy("every GPU has failed" if self.tokenizer else "the model is still loading")
+        self.check(None, self.draining)
         chat = protocol.parse(read_json(request.environ), self.settings.sampling)
         prompt, start, dropped = chat.prompt(self.tokenizer, self.context)
         reply = Reply(request.remote_addr or "-", len(chat.messages), dropped, prompt, self.tokenizer, start)
@@ -529,6 +528,9 @@ class ChatServer:
             return tokens if tokens >= SAME_CONVERSATION else 0
 
         worker = self.pool.take(reply.client, shared_tokens, lambda: self.check(sock, self.draining))
+        if self.draining.is_set():  # only a worker that is out by then does a shutdown wait for
+            self.pool.give_back(worker)
+            raise busy("the server is shutting down")
         try:
             reply.gpu = worker.gpu_id
             yield ""
