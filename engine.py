@@ -2,10 +2,8 @@
 
 checkpoint.py turns files into a `Config` and a dict of weights. `GPT` is the forward pass over them. `Engine`
 reads a prompt through it once and yields the reply token by token. This file knows nothing of files or HTTP.
-It does not batch: one engine writes one reply at a time, and chat_web.py has one engine per GPU.
-
-Up to `Engine` the model stands as one would write it on paper. What follows makes it fast, and a first reader
-may skip it: CPU kernels, then CUDA graphs.
+It does not batch: one engine writes one reply at a time, and chat_web.py has one engine per GPU. What follows
+`Engine` makes it fast, and a first reader may skip it: CPU kernels, then CUDA graphs.
 
 Letters in the shape comments:
     B batch    T tokens in this call    S keys that a query may see, its own included    V vocabulary
@@ -67,17 +65,14 @@ class Config:
 
 
 def rotary_tables(config: Config, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """cos and sin of position * base^(-2c/D), each (sequence_len, 1, D): once for each half of a head.
-
-    The sines of the second half are negated, for `rotate`. Source: RoFormer (Su et al. 2021, section 3.2.2).
-    """
+    """cos and sin of position * base^(-2c/D), each (sequence_len, 1, D): RoFormer (Su et al. 2021), 3.2.2."""
     exponent = torch.arange(0, config.head_dim, 2, dtype=torch.float32, device=device) / config.head_dim
     positions = torch.arange(config.sequence_len, dtype=torch.float32, device=device)
     angle = torch.outer(positions, 1.0 / config.rope_base**exponent)[:, None]
     cos, sin = angle.cos(), angle.sin()
     if config.rope_bf16:
         cos, sin = cos.bfloat16(), sin.bfloat16()
-    return torch.cat((cos, cos), dim=-1).to(dtype), torch.cat((sin, -sin), dim=-1).to(dtype)
+    return torch.cat((cos, cos), dim=-1).to(dtype), torch.cat((sin, -sin), dim=-1).to(dtype)  # for `rotate`
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -86,14 +81,10 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 class GPT:
-    """nanochat's transformer, over a dict of weights with nanochat's names and shapes.
-
-    The dict lacks what the model's era did not have yet. Calling the model gives logits. It trains as it is.
-    """
+    """nanochat's transformer, over a dict of weights with nanochat's names and shapes. It trains as it is."""
 
     def __init__(self, config: Config, weights: dict[str, Tensor]):
-        self.config = config
-        self.weights = weights
+        self.config, self.weights = config, weights  # without those that the model's era did not have yet
         embedding = weights["transformer.wte.weight"]
         self.device, self.dtype = embedding.device, embedding.dtype
         self.cos, self.sin = rotary_tables(config, self.device, self.dtype)
@@ -116,8 +107,7 @@ class GPT:
 
         x = self.norm(self.embed("transformer.wte", ids))  # (B, T, C)
         if "smear_gate.weight" in w:
-            gate = self.gate(x, "smear_gate.weight")  # (B, T, 1)
-            gate = gate * (positions > 0)[:, None]  # the first token has none before it
+            gate = self.gate(x, "smear_gate.weight") * (positions > 0)[:, None]  # none is before the first
             earlier = self.norm(self.embed("transformer.wte", before))
             x = torch.addcmul(x, w["smear_lambda"][0] * gate, earlier)
         if "bigram_lambdas" in w:
@@ -176,7 +166,6 @@ class GPT:
         return F.rms_norm(x, (x.size(-1),), eps=EPSILON)
 
     def add_linear(self, x: Tensor, y: Tensor, name: str, sparse: bool = False) -> Tensor:
-        """x + linear(y)."""
         return x + self.linear(y, name, sparse)
 
     def embed(self, name: str, ids: Tensor) -> Tensor:
@@ -226,22 +215,16 @@ def keys_and_mask(n: int, S: int, window: int | None, device: torch.device) -> t
 
 
 class KVCache:
-    """Keys and values of one sequence, in memory that is allocated once. `length` tokens of it are valid.
-
-    The device has that number too, in `position`, and the last of these tokens, for smear and bigrams.
-    """
+    """Keys and values of one sequence, in memory that is allocated once. `length` tokens of it are valid."""
 
     def __init__(self, config: Config, device: torch.device, dtype: torch.dtype):
-        if device.type == "cpu":
-            dtype = torch.float32  # attention over bfloat16 keys takes six times as long there
+        self.dtype = torch.float32 if device.type == "cpu" else dtype  # six times as fast there as bfloat16
         shape = (2, config.n_layer, 1, config.n_kv_head, config.sequence_len, config.head_dim)
-        self.dtype = dtype
-        self.both = torch.empty(shape, device=device, dtype=dtype)
+        self.both = torch.empty(shape, device=device, dtype=self.dtype)
         self.keys, self.values = self.both.unbind()
         self.layers = list(zip(self.keys.unbind(), self.values.unbind()))
-        self.position = torch.zeros(1, dtype=torch.int64, device=device)
-        self.last_token = torch.zeros((1, 1), dtype=torch.int64, device=device)
-        self.length = 0
+        self.length, self.position = 0, torch.zeros(1, dtype=torch.int64, device=device)  # the same number
+        self.last_token = torch.zeros((1, 1), dtype=torch.int64, device=device)  # for smear and bigrams
 
     def rewind(self, length: int, last_token: int = 0) -> None:
         """Forgets all but the first `length` tokens, the last of which is `last_token`."""
@@ -279,10 +262,7 @@ MIN_TEMPERATURE = 1e-6  # a smaller one divides logits into infinities, and the 
 
 
 def sample(logits: Tensor, temperature: float, top_k: int, rng: torch.Generator, top_p: float = 1.0) -> int:
-    """Draws a token from logits (V,) float32. Temperature 0 takes the largest, top_k 0 keeps all of them.
-
-    top_p keeps the likeliest, as few as have that share of what top_k left (Holtzman et al. 2019, 3.1).
-    """
+    """Draws a token from logits (V,) float32. Temperature 0 takes the largest, top_k 0 keeps all of them."""
     if temperature == 0:
         return int(logits.argmax())
     temperature = max(temperature, MIN_TEMPERATURE)
@@ -295,7 +275,8 @@ def sample(logits: Tensor, temperature: float, top_k: int, rng: torch.Generator,
 def draw(logits: Tensor, temperature, rng: torch.Generator, top_p=None) -> Tensor:
     """The place of the winner, int64 on the device, by the exponential race that torch.multinomial runs too.
 
-    With top_p the logits are sorted. Both numbers may be tensors: nothing here waits for the device.
+    top_p keeps the likeliest, as few as have that share (Holtzman et al. 2019, 3.1); logits must be sorted.
+    Both numbers may be tensors: nothing here waits for the device.
     """
     probabilities = F.softmax(logits / temperature, dim=-1)
     if top_p is not None:
@@ -306,8 +287,6 @@ def draw(logits: Tensor, temperature, rng: torch.Generator, top_p=None) -> Tenso
 
 def penalize(logits: Tensor, tokens: set[int], penalty: float) -> Tensor:
     """Logits (V,) that make these tokens less likely (Keskar et al. 2019, section 4.1, for both signs)."""
-    if penalty == 1:
-        return logits
     places = torch.tensor(sorted(tokens), dtype=torch.int64, device=logits.device)
     chosen = logits[places]
     return logits.index_copy(0, places, torch.where(chosen > 0, chosen / penalty, chosen * penalty))
@@ -341,10 +320,8 @@ def exponential_noise(like: Tensor, rng: torch.Generator) -> Tensor:
 
 # ---- The calculator ----------------------------------------------------------------------------------------
 
-OPERATORS = {
-    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv, ast.UAdd: operator.pos, ast.USub: operator.neg,
-}  # fmt: skip
+OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
+             ast.FloorDiv: operator.floordiv, ast.UAdd: operator.pos, ast.USub: operator.neg}  # fmt: skip
 MAX_EXPRESSION = 1000  # characters; with no power among the operators, this bounds digits and work as well
 LITERAL = r"'[^'\\\n]*'|\"[^\"\\\n]*\""  # no backslashes: nobody agrees what they would count
 
@@ -353,8 +330,7 @@ def calculate(expression: str) -> str | None:
     """The text that answers an expression as Python would print it, or None where there is no answer.
 
     There are two forms: arithmetic (+ - * / // and parentheses over decimal numbers, whose commas are
-    dropped) and one string literal's .count() of another. Nothing is executed: an allow-list walks the syntax
-    tree, in any thread, and needs neither a timer nor a signal.
+    dropped) and one string literal's .count() of another. Nothing is executed, so it needs no timer.
     """
     if len(expression) > MAX_EXPRESSION:
         return None
@@ -367,8 +343,7 @@ def calculate(expression: str) -> str | None:
         answer = evaluate(ast.parse(text, mode="eval").body)
     except (SyntaxError, ValueError, ArithmeticError, RecursionError, MemoryError):
         return None  # not an expression, a division by zero, or nested deeper than the parser goes
-    overflowed = isinstance(answer, float) and not math.isfinite(answer)
-    return None if overflowed else str(answer)
+    return None if isinstance(answer, float) and not math.isfinite(answer) else str(answer)
 
 
 def evaluate(tree: ast.AST) -> int | float:
@@ -392,16 +367,18 @@ class Calculator:
         self.tokenizer = tokenizer
         self.expression: list[int] | None = None  # None outside of a block
         self.forced: deque[int] = deque()
+        self.said: set[int] = set()  # every token of the reply
 
     def resume(self, prompt: list[int]) -> list[bool]:
-        """Takes note of the beginning of the reply, if the prompt ends in one: which tokens were forced."""
+        """Takes note of the reply's beginning, if the prompt ends in one: which of its tokens were forced."""
         start = self.tokenizer.special["<|assistant_start|>"]
-        places = (place for place in range(len(prompt), 0, -1) if prompt[place - 1] == start)
-        return [self.see(token) for token in prompt[next(places, len(prompt)) :]]
+        begun = next((n for n in range(len(prompt), 0, -1) if prompt[n - 1] == start), len(prompt))
+        return [False] * begun + [self.see(token) for token in prompt[begun:]]
 
     def see(self, token: int) -> bool:
         """Takes note of the reply's next token, and says whether it is the one that was forced."""
         special = self.tokenizer.special
+        self.said.add(token)
         forced = bool(self.forced) and self.forced.popleft() == token
         if not forced:
             self.forced.clear()  # in a beginning that was given it may be anything
@@ -439,8 +416,7 @@ class Engine:
 
     def __init__(self, model: GPT, tokenizer, graphs: bool | None = None):
         speak_for(model.device)
-        self.model = model
-        self.tokenizer = tokenizer
+        self.model, self.tokenizer = model, tokenizer
         self.context = model.config.sequence_len
         self.cache = KVCache(model.config, model.device, model.dtype)
         self.rng = torch.Generator(model.device)
@@ -470,24 +446,21 @@ class Engine:
         tokens = self.generate(prompt, max_tokens, temperature, top_k, seed, top_p)
         return filter(None, self.tokenizer.stream_text(tokens))
 
-    def generate(
-        self, prompt: list[int], max_tokens: int, temperature=0.0, top_k=0, seed=None, top_p=1.0, check=None,
-        penalty=1.0, details: int | None = None, echo: int | None = None,
-    ) -> Iterator[int]:  # fmt: skip
-        """Yields the tokens of a reply, a final stop token included.
+    def generate(self, prompt: list[int], max_tokens: int, temperature=0.0, top_k=0, seed=None, top_p=1.0,
+                 check=None, penalty=1.0, details=None, echo=None) -> Iterator[int]:  # fmt: skip
+        """Yields the tokens of a reply, a final stop token included. It begins at the first `next`.
 
         It ends after <|assistant_end|> or <|bos|>, after max_tokens, or when the context is full. Temperature
         0 takes the likeliest token, top_k 0 keeps all, and a penalty above 1 makes the reply's earlier tokens
         less likely. With `details` each is a `Token` with so many of the likeliest, and with `echo` those of
         the prompt come first, from that place on. `check` is called between the chunks of a long prompt and
-        may raise. Raises ValueError, at the call, for a prompt that is empty or too long.
+        may raise. Raises ValueError, at the call, for a prompt that is empty or too long, and RuntimeError to
+        whoever reads on when a newer reply has begun.
 
         A seed gives the same reply each time, on the same machine and torch: its prompt is read from an empty
         cache. Without one the seed is random, and what the cache shares with the prompt is not read again,
         which moves logits by rounding errors. A greedy reply stays the same in float32; in bfloat16 it may
         turn where two tokens are about equally likely.
-
-        The reply begins at the first `next`. Whoever reads an older one on then gets a RuntimeError.
         """
         room = self.context - len(prompt)
         if not prompt or room < 0:
@@ -497,14 +470,10 @@ class Engine:
         return self.reply(prompt, min(max_tokens, room), settings, seed, check, penalty, details, echo)
 
     @torch.inference_mode()
-    def reply(
-        self, prompt: list[int], budget: int, settings: dict, seed: int | None, check: Callable | None,
-        penalty: float, details: int | None, echo: int,
-    ) -> Iterator[int]:  # fmt: skip
+    def reply(self, prompt: list[int], budget: int, settings: dict, seed: int | None, check: Callable | None,
+              penalty: float, details: int | None, echo: int) -> Iterator[int]:  # fmt: skip
         calculator = Calculator(self.tokenizer)
-        answers = calculator.resume(prompt)
-        begun = len(prompt) - len(answers)  # place of the reply's first token, given or not
-        forced = [False] * begun + answers
+        forced = calculator.resume(prompt)
         reply_id = self.begin(prompt, max(echo, 1), settings, seed)
         if echo == 0:
             yield Token(prompt[0])  # nothing comes before it
@@ -514,7 +483,6 @@ class Engine:
             logits = self.read(prompt[len(self.cached) : place + len(known) - 1], check, len(known))
             yield from Token.of(known, logits, details or 0, forced[place:])
         unread = prompt[len(self.cached) :]  # the model reads these when its next token is needed
-        said = set(prompt[begun:])
         for _ in range(budget):
             self.go_on_with(reply_id)
             token = known = calculator.forced[0] if calculator.forced else None
@@ -523,11 +491,11 @@ class Engine:
             elif known is None or details is not None:
                 logits, unread = self.logits_after(unread, check), []
                 if known is None:
-                    token = self.draw(penalize(logits, said, penalty), settings)
+                    z = logits if penalty == 1 else penalize(logits, calculator.said, penalty)
+                    token = int(self.graphs.draw(z)) if self.graphs else sample(z, rng=self.rng, **settings)
                 if details is not None:
                     (token,) = Token.of([token], logits[None], details, [known is not None])
             calculator.see(token)
-            said.add(token)
             yield token
             if token in self.tokenizer.stops:
                 return
@@ -556,14 +524,11 @@ class Engine:
 
     def next_ahead(self, unread: list[int], check: Callable | None) -> int:
         """The token behind what is unread, by recorded steps, one of which is under way already."""
-        if self.graphs.pending and unread == [self.graphs.sent_token]:
+        if self.graphs.pending and unread == [int(self.graphs.token)]:
             self.cached += unread
         else:
-            self.graphs.start_from(self.logits_after(unread, check))
+            self.graphs.draw(self.logits_after(unread, check))
         return self.graphs.next_token()
-
-    def draw(self, logits: Tensor, settings: dict) -> int:
-        return int(self.graphs.draw(logits)) if self.graphs else sample(logits, rng=self.rng, **settings)
 
     def logits_after(self, unread: list[int], check: Callable | None) -> Tensor:
         """Reads what is unread -> logits (V,), by a recorded step if there is one for it."""
@@ -645,9 +610,8 @@ class FastGPT(GPT):
         for name in [name for name in weights if name.startswith("lm_head.") or ".c_" in name]:
             weights[name] = tile_rows(weights[name]) if tiles else weights[name]
         self.step_dtype = torch.float32 if self.on_cpu else self.dtype
-        if self.on_cpu:
-            self.cos, self.sin = rotary_tables(config, self.device, torch.float32)
-            self.epsilon = torch.tensor(EPSILON)
+        self.epsilon = torch.tensor(EPSILON)
+        self.cos, self.sin = rotary_tables(config, self.device, self.step_dtype)
         for name in [name for name in weights if "_gate" in name]:
             weights[name] = weights[name].to(self.step_dtype)
         self.identity = torch.eye(config.head_dim, device=self.device, dtype=self.step_dtype)
@@ -675,8 +639,7 @@ class FastGPT(GPT):
         turn = super().turning(positions)
         if len(positions) > 1:
             return turn
-        matrix = turn(self.identity)[0]
-        return lambda x: x @ matrix  # one product turns one token
+        return partial(torch.matmul, other=turn(self.identity)[0])  # one product turns one token
 
     def norm(self, x: Tensor) -> Tensor:
         if not self.on_cpu:
@@ -699,16 +662,15 @@ TILE_COLUMNS = {torch.float32: 384, torch.bfloat16: 128}  # at most: as read fas
 PREFILL_ROWS = 128  # from so many rows on, tiles are multiplied one by one
 MIN_SPARSE_BYTES = 2**20  # a smaller matrix is read sooner than the zeros are found
 MAX_USED_SHARE = 0.4  # of a matrix's rows; to read more of them, here and there, takes as long as to read all
+# Of a table's rows. Torch's kernel for it fetches ahead and reads about as fast as the memory; those for
+# products of matrices do not.
+weighted_sums = partial(torch.embedding_bag, mode=0, include_last_offset=True)
 
 
 def tile_rows(weight: Tensor) -> Tensor:
-    """A matrix (N, C) in tiles of some rows, each transposed: (tiles, C, width).
-
-    There are as many as threads or more, unless they would be narrower than 32. A matrix stays whole where no
-    divisor of N from 16 on is small enough.
-    """
+    """A matrix (N, C) in tiles of some rows, each transposed: (tiles, C, width). Whole if they were tiny."""
     N, C = weight.shape
-    widest = max(32, min(TILE_COLUMNS[weight.dtype], N // torch.get_num_threads()))
+    widest = max(32, min(TILE_COLUMNS[weight.dtype], N // torch.get_num_threads()))  # one for each thread
     width = max(n for n in range(1, widest + 1) if N % n == 0)
     return weight if width < 16 else weight.view(-1, width, C).transpose(1, 2).contiguous()
 
@@ -728,42 +690,27 @@ def tiled_linear(x: Tensor, tiles: Tensor, sparse: bool, prefill_dtype: torch.dt
 
 
 def matvec(x: Tensor, tiles: Tensor, sparse: bool) -> Tensor:
-    """One row x (C,) times tiles (tiles, C, width): (tiles, width).
-
-    That is a weighted sum of a table's rows, a bag of embeddings to torch. Its kernel for that fetches ahead
-    and reads about as fast as the memory; those for products do not. With `sparse`, x has no negative
-    numbers, and rows times zero are not read.
-    """
+    """One row x (C,) times tiles (tiles, C, width): (tiles, width). A sparse one has no negative numbers."""
     count, C, width = tiles.shape
     rows, starts = places(count, 1, C, C)
-    few = MAX_USED_SHARE * C
-    if sparse and tiles.nbytes >= MIN_SPARSE_BYTES and x.sign().sum(dtype=torch.float32) < few:
+    if sparse and tiles.nbytes >= MIN_SPARSE_BYTES and x.sign().sum(dtype=torch.float32) < MAX_USED_SHARE * C:
         used = x.nonzero().view(-1)
         rows, starts = rows.view(count, C).index_select(1, used).view(-1), starts // C * len(used)
-        x = x.index_select(0, used)
+        x = x.index_select(0, used)  # rows times zero are not read
     amounts = torch.cat([x.to(tiles.dtype)] * count)
     return weighted_sums(tiles.view(-1, width), rows, starts, per_sample_weights=amounts)[0]
 
 
-weighted_sums = partial(torch.embedding_bag, mode=0, include_last_offset=True)
-
-
 @lru_cache(64)
 def places(sums: int, share: int, stride: int, length: int) -> tuple[Tensor, Tensor]:
-    """The rows of sums over `length` rows of a table each, and where in them each sum begins, and the end.
-
-    `share` sums have the same rows, and those of the next begin `stride` further.
-    """
-    first = torch.arange(sums, dtype=torch.int32) // share * stride
+    """The rows of sums over `length` rows of a table each, and where in them each begins, and the end."""
+    first = torch.arange(sums, dtype=torch.int32) // share * stride  # `share` sums are over the same rows
     rows = first[:, None] + torch.arange(length, dtype=torch.int32)
     return rows.view(-1), torch.arange(sums + 1, dtype=torch.int32) * length
 
 
 def attend_one(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-    """Attention of one position's queries (1, K, H / K, D) over keys and values (1, K, S, D): (1, H D).
-
-    A CPU reads many values sooner as weighted sums than by torch's own attention.
-    """
+    """Attention of one place's queries (1, K, H / K, D) to keys and values (1, K, S, D) as bags: (H, D)."""
     (_, K, G, D), S = q.shape, k.size(2)
     scores = torch.baddbmm(q.new_empty(()), k[0], q[0].transpose(1, 2), beta=0, alpha=scale)  # (K, S, H / K)
     amounts = scores.transpose(1, 2).softmax(-1).reshape(-1)
@@ -794,17 +741,14 @@ RECORDING = threading.Lock()  # CUDA records one graph at a time, whichever its 
 
 
 class StepCache:
-    """A KVCache as a recorded step sees it: only the device knows the position, which counts on by itself.
+    """A KVCache as steps from `start` to `end` see it: only the device knows at which position they are."""
 
-    Its keys are those before `end`, a multiple of `stride`: one recording serves `stride` positions.
-    """
-
-    def __init__(self, cache: KVCache, end: int, stride: int):
-        self.cache, self.end, self.stride = cache, end, stride
+    def __init__(self, cache: KVCache, start: int, end: int):
+        self.cache, self.start, self.end = cache, start, end
         self.dtype, self.positions, self.last_token = cache.dtype, cache.positions, cache.last_token
 
     def keys_and_mask(self, n: int, T: int, window: int | None) -> tuple[int, dict]:
-        oldest = 0 if window is None else max(0, self.end - self.stride - window)
+        oldest = 0 if window is None else max(0, self.start - window)
         oldest = oldest // 64 * 64  # kernels want masks aligned, and of numbers: layers would convert bools
         mask = torch.where(causal_mask(self.cache.position, oldest, self.end, window), 0.0, -torch.inf)
         return oldest, {"attn_mask": mask.to(self.dtype)}
@@ -824,8 +768,8 @@ class GraphDecoder:
     """Decodes on the device alone: the next token is being computed while the last one is being sent.
 
     A step, from token to token, is recorded once as CUDA graphs; a launch or two then start all its kernels.
-    Prompts are read without it. On a CPU the steps run unrecorded, which only the tests ask for. Raises
-    RuntimeError for what cannot be recorded, or computes something else afterwards.
+    On a CPU it runs unrecorded, which only tests ask for. Raises RuntimeError for what cannot be recorded, or
+    computes something else afterwards.
     """
 
     def __init__(self, model: GPT, cache: KVCache, rng: torch.Generator):
@@ -833,23 +777,20 @@ class GraphDecoder:
         self.on_cuda = model.device.type == "cuda"
         self.context = model.config.sequence_len
         self.stride = max(STRIDE, self.context // 16)
-        self.pending = False  # whether a step is under way whose token nobody has asked for yet
-        self.slot = 0  # of the newest token's way to the host
-        self.tokens = torch.zeros(2, dtype=torch.int64, pin_memory=self.on_cuda)
-        self.arrived = [torch.cuda.Event(), torch.cuda.Event()] if self.on_cuda else []
+        self.token = torch.zeros((1, 1), dtype=torch.int64, pin_memory=self.on_cuda)  # on the host
         if self.on_cuda:  # graphs run in turn, and share one memory only if they are recorded on one stream
             self.memory, self.stream = torch.cuda.graph_pool_handle(), torch.cuda.Stream(model.device)
+            self.arrived = torch.cuda.Event()
         cache.both.zero_()
         number = partial(torch.zeros, device=model.device)
         self.ids = number((1, 1), dtype=torch.int64)
         self.logits = number(model.config.vocab_size)
         self.temperature, self.top_p, self.top_k = number(()), number(()), number((), dtype=torch.int64)
-        ends = [min(start + self.stride, self.context) for start in range(0, self.context, self.stride)]
+        self.steps = []
         with torch.inference_mode():
-            self.steps = []
-            for end in ends:  # the warm-up reads a position in reach: a query that sees no key has no answer
-                cache.rewind(end - 1)
-                self.steps.append(self.record(partial(self.step, end)))
+            for start in range(0, self.context, self.stride):
+                cache.rewind(start)  # out of its reach the warm-up would have no answer
+                self.steps.append(self.record(partial(self.step, start)))
             kinds = "greedy", "all", "few", "sorted"
             self.draws = {kind: self.record(partial(self.choose, kind)) for kind in kinds}
             self.compare()
@@ -882,9 +823,10 @@ class GraphDecoder:
                 torch._C._cuda_endAllocateToPool(self.model.device.index, self.memory)
             raise
 
-    def step(self, end: int) -> None:
-        """Reads the token in `ids` into the cache, and leaves the logits of the next."""
-        self.logits.copy_(self.model(self.ids, StepCache(self.cache, end, self.stride))[0, -1])
+    def step(self, start: int) -> None:
+        """Reads the token in `ids` into the cache, at `start` or up to a stride later -> `logits`."""
+        cache = StepCache(self.cache, start, min(start + self.stride, self.context))
+        self.logits.copy_(self.model(self.ids, cache)[0, -1])
 
     def choose(self, kind: str) -> None:
         """Draws from the logits into `ids`, as `sample` does."""
@@ -913,11 +855,10 @@ class GraphDecoder:
             expected = self.model(ids[:, place:], self.cache)[0, -1]
             if not (found - expected).abs().max() <= 0.5:  # far more than rounding, less than a fault
                 raise RuntimeError("a recorded step computes something else than the model")
-        self.cache.rewind(0)
 
     def begin(self, temperature: float, top_k: int, top_p: float) -> None:
         """A new reply. A step that is still under way was the last one's and counts for nothing."""
-        self.pending = False
+        self.pending = False  # whether a step is under way whose token nobody has asked for yet
         self.cache.both[..., self.cache.length :, :] = 0  # there may be NaNs, which no mask hides
         sorts = "few" if 0 < top_k <= SORTED_LOGITS else "sorted"
         self.kind = "greedy" if temperature == 0 else "all" if not top_k and top_p >= 1 else sorts
@@ -937,33 +878,22 @@ class GraphDecoder:
 
     def draw(self, logits: Tensor) -> Tensor:
         """The token (1, 1) that is drawn from logits (V,)."""
+        if self.pending:
+            self.rng.set_state(self.before)  # the draw of the step under way did not count
         self.logits.copy_(logits)
         self.draws[self.kind]()
         return self.ids
 
-    def start_from(self, logits: Tensor) -> None:
-        """Draws from the logits behind all that the cache holds."""
-        if self.pending:
-            self.rng.set_state(self.before)  # the draw of the step under way did not count
-        self.draw(logits)
-        self.send()
-
     def next_token(self) -> int:
-        """The newest token, once the step that follows it is under way."""
-        slot, self.pending = self.slot, self.cache.length < self.context
+        """The token that was drawn last, once the step that follows it is under way."""
+        self.token.copy_(self.ids, non_blocking=True)
+        if self.on_cuda:
+            self.arrived.record(torch.cuda.current_stream(self.model.device))
+        self.pending = self.cache.length < self.context
         if self.pending:
             self.before = self.rng.get_state()
             self.run_step()
             self.draws[self.kind]()
-            self.send()
         if self.on_cuda:
-            self.arrived[slot].synchronize()
-        self.sent_token = int(self.tokens[slot])
-        return self.sent_token
-
-    def send(self) -> None:
-        """Lets the token in `ids` travel to the host."""
-        self.slot = 1 - self.slot
-        self.tokens[self.slot].copy_(self.ids.view(()), non_blocking=True)
-        if self.on_cuda:
-            self.arrived[self.slot].record(torch.cuda.current_stream(self.model.device))
+            self.arrived.synchronize()
+        return int(self.token)
