@@ -60,21 +60,20 @@ SAMPLING = {
     "temperature": (0.8,     0.0,  2.0),   # 0 is greedy; above 2 there is only noise
     "top_k":       (50,      0,    200),   # 0 keeps the whole vocabulary
     "max_tokens":  (512,     1,    4096),  # and never more than the context has left
-}  # fmt: skip
-MORE_SAMPLING = {  # which requests know, and the command line does not
-    "top_p": (1.0, 0.0, 1.0),  # 1 keeps everything
+    "top_p":       (1.0,     0.0,  1.0),   # 1 keeps everything
     "repetition_penalty": (1.0, 1.0, 2.0),  # 1 is none
-}
+}  # fmt: skip
+FLAGS = dict(zip("tkm", SAMPLING))  # those that the command line knows too
 SEEDS = (None, 0, 2**31 - 1)  # that the page offers; without one it is random
 ALTERNATIVES, MAX_ALTERNATIVES = 5, 20  # of a token: on the page and in completions, and in OpenAI's chats
-MAX_STOPS, MAX_STOP_LENGTH = 4, 256  # stop sequences, and characters of one
+MAX_STOPS, MAX_STOP_LENGTH = 16, 256  # stop sequences, and characters of one
 MAX_MESSAGES = 500
 MAX_MESSAGE_LENGTH = 8000  # characters of one message
 MAX_CONVERSATION_LENGTH = 32000  # characters of all messages
 MAX_HEAD = 2**17  # bytes, of request line and headers
 MAX_BODY = 2**20  # bytes: 32,000 characters escaped as \uXXXX\uXXXX take 384,000
-MAX_VALUES = 50_000  # of [ { , and : in a body, text included: each value costs far more than its bytes
-MAX_CHUNKS = 8192  # of a body that comes in chunks
+MAX_VALUES = 40_000  # of [ { , and : in a body, text included: each value costs far more than its bytes
+MAX_CHUNKS = 4096  # of a body that comes in chunks
 MAX_CONNECTIONS = 512  # each is a thread
 MAX_REFUSED = 128  # connections beyond those that are still being told so
 SPARE_DESCRIPTORS = 16  # of those that the system allows, for all but connections
@@ -98,15 +97,12 @@ class Chat:
     It also knows how its protocol writes a reply; this one is the page's.
     """
 
-    lenient, completes = False, None  # messages as OpenAI's clients have them; a prompt instead, None for both
+    lenient = False  # its messages are as OpenAI's clients have them
+    completes = None  # it has a prompt in place of messages; None: either
 
     messages: list[dict]
-    temperature: float
-    top_k: int
     max_tokens: int
-    top_p: float
-    repetition_penalty: float
-    seed: int | None = None
+    sampling: dict  # what Engine.generate takes by these names
     given: str | list[int] | None = None  # what the model is to go on with, instead of messages
     begin: list[int] = ()  # the tokens that the reply begins with
     alternatives: int | None = None  # of each token; a number asks for the tokens' probabilities as well
@@ -118,14 +114,14 @@ class Chat:
     @classmethod
     def parse(cls, body: dict, defaults: dict) -> "Chat":
         """Raises BadRequest for what no reading makes sense of; numbers out of range are clamped."""
-        rows = SAMPLING | MORE_SAMPLING
-        usual = {name: default for name, (default, _, _) in rows.items()} | defaults
-        ends = {name: (usual[name], low, high) for name, (_, low, high) in rows.items()}
+        rows = {name: (defaults.get(name, usual), *ends) for name, (usual, *ends) in SAMPLING.items()}
+        sampling = {name: clamp(name, body.get(name), *row) for name, row in rows.items()}
+        seed = typed(body, "seed", int, None)
         completes = "prompt" in body and "messages" not in body if cls.completes is None else cls.completes
         return cls(
             [] if completes else parse_messages(body.get("messages"), cls.lenient),
-            **{name: clamp(name, body.get(name), *row) for name, row in ends.items()},
-            seed=None if body.get("seed") is None else typed(body, "seed", int, 0) % 2**63,  # torch's range
+            sampling.pop("max_tokens"),
+            sampling | {"seed": None if seed is None else seed % 2**63},  # torch's range
             given=parse_given(body.get("prompt")) if completes else None,
             begin=parse_tokens("begin", body.get("begin") or []),
             alternatives=ALTERNATIVES if typed(body, "details", bool, False) else None,
@@ -143,10 +139,10 @@ class Chat:
             except ValueError as error:
                 raise BadRequest(str(error)) from None
         tokens = [*tokens, *self.begin]
-        if not 0 <= min(tokens) <= max(tokens) < tokenizer.size:
-            raise BadRequest(f"tokens are numbers from 0 to {tokenizer.size - 1}")
         if len(tokens) + min(self.max_tokens, 1) > context:
             raise BadRequest(f"the prompt takes {len(tokens)} tokens, in a context of {context}")
+        if not 0 <= min(tokens) <= max(tokens) < tokenizer.size:
+            raise BadRequest(f"tokens are numbers from 0 to {tokenizer.size - 1}")
         return tokens, dropped
 
     def looked_at(self, prompt: list[int], start: int) -> int:
@@ -198,7 +194,7 @@ def parse_given(prompt) -> str | list[int]:
 
 
 def parse_tokens(name: str, tokens) -> list[int]:
-    if not isinstance(tokens, list) or not all(type(token) is int for token in tokens):
+    if not isinstance(tokens, list) or not {*map(type, tokens)} <= {int}:
         raise BadRequest(f"{name} must be a list of tokens, which are whole numbers")
     return tokens
 
@@ -568,9 +564,9 @@ class ChatServer:
             yield ""
             check()  # the client may have left while it waited
             engine, special = worker.engine, self.tokenizer.special
-            sampling = chat.temperature, chat.top_k, chat.seed, chat.top_p, check, chat.repetition_penalty
             looked_at = chat.looked_at(prompt, special["<|assistant_start|>"])
-            tokens = engine.generate(prompt, chat.max_tokens, *sampling, chat.alternatives, looked_at)
+            how = chat.sampling | {"details": chat.alternatives, "echo": looked_at, "check": check}
+            tokens = engine.generate(prompt, chat.max_tokens, **how)
             reply.prompt = [*prompt[:looked_at], *itertools.islice(tokens, len(prompt) - looked_at)]
             if chat.echo:
                 reply.fresh += reply.prompt[looked_at:]
@@ -578,7 +574,7 @@ class ChatServer:
             tokens = reply.watch(engine, tokens, chat.alternatives is not None)
             texts = self.tokenizer.stream_text(tokens, prompt)
             if chat.skip_special_tokens:
-                texts = reply.without_tools(texts, special)
+                texts = reply.without_tools(texts, special, chat.completes)
             for text in reply.until(chat.stop, texts):
                 yield text
                 check()
@@ -610,7 +606,7 @@ class ChatServer:
             log.exception("%s is lost; %d workers are left", worker.device, len(self.pool.workers))
 
     def on_page(self, request: ChatRequest) -> Response:
-        rows = SAMPLING | MORE_SAMPLING | {"seed": SEEDS}
+        rows = SAMPLING | {"seed": SEEDS}
         defaults = {name: default for name, (default, _, _) in rows.items()} | self.settings.sampling
         return self.page.response({
             "model": self.name,
@@ -703,16 +699,20 @@ class Reply:
         begun = sum("logprob" in token for token in prompt)
         return {"prompt": prompt, "dropped": self.dropped, "begun": begun, "seed": self.seed}
 
-    def without_tools(self, texts: Iterator[str], special: dict) -> Iterator[str]:
-        """The texts, "" for those of the calculator's blocks. The prompt's reply may have begun in one."""
+    def without_tools(self, texts: Iterator[str], special: dict, tells_all: bool) -> Iterator[str]:
+        """The texts, "" for those of the calculator's blocks, and for an end that has no beginning.
+
+        The prompt's reply may have begun in a block.
+        """
         starts = special["<|python_start|>"], special["<|output_start|>"]
         ends = special["<|python_end|>"], special["<|output_end|>"]
         borders = *starts, *ends, special["<|assistant_start|>"]
         inside = next((token for token in reversed(self.prompt) if token in borders), None) in starts
         for text in texts:  # each is the last token's
             inside = inside or self.last_token in starts
-            del self.fresh[len(self.fresh) - inside :]
-            yield "" if inside else text
+            hidden = inside or self.last_token in ends
+            del self.fresh[len(self.fresh) - (hidden and not tells_all) :]
+            yield "" if hidden else text
             inside = inside and self.last_token not in ends
 
     def until(self, stops: tuple[str, ...], texts: Iterator[str]) -> Iterator[str]:
@@ -777,7 +777,7 @@ CHANGING = {  # what would change a reply and cannot be had, with the values tha
     "n": [1], "best_of": [1], "presence_penalty": [0], "frequency_penalty": [0],
     "length_penalty": [1], "logit_bias": [{}], "min_p": [0], "typical_p": [1], "min_tokens": [0],
     "ignore_eos": [False], "stop_token_ids": [[]], "bad_words": [[]], "use_beam_search": [False],
-    "tools": [[]], "tool_choice": ["none", "auto"], "functions": [[]], "function_call": ["none", "auto"],
+    "tool_choice": ["none", "auto"], "function_call": ["none", "auto"],  # tools may then be left alone
     "response_format": [{"type": "text"}],
     "suffix": [""], "structured_outputs": [], "guided_json": [], "guided_regex": [], "guided_choice": [],
     "grammar": [], "modalities": [["text"]], "audio": [], "web_search_options": [],
@@ -835,7 +835,7 @@ class OpenAIChat(Chat):
         if self.alternatives is None:
             return None
         fresh, reply.fresh = reply.fresh, []
-        ended = reply.tokens and fresh and fresh[-1] in reply.tokenizer.stops
+        ended = not self.completes and fresh and fresh[-1] in reply.tokenizer.stops
         return self.told(fresh[:-1] if ended else fresh, reply)
 
     def told(self, tokens: list, reply: "Reply") -> dict:
@@ -877,7 +877,7 @@ class OpenAIChat(Chat):
 class OpenAICompletion(OpenAIChat):
     """A request of POST /v1/completions: the model goes on with a text, or with its tokens."""
 
-    completes = True
+    completes = True  # and tells of every token: lm-eval takes the last for the one it had written
     kind, streamed_kind, prefix = "text_completion", "text_completion", "cmpl"
     opening = {"text": ""}
 
@@ -885,8 +885,8 @@ class OpenAICompletion(OpenAIChat):
     def parse(cls, body: dict, defaults: dict) -> "OpenAICompletion":
         completion = super().parse(body | {"logprobs": None, "top_logprobs": None}, defaults)
         longest = 0 if body.get("max_tokens") == 0 else completion.max_tokens  # there may be just an echo
-        more = {"echo": typed(body, "echo", bool, False), "alternatives": count(body, "logprobs", ALTERNATIVES)}
-        return dataclasses.replace(completion, max_tokens=longest, **more)
+        echo, others = typed(body, "echo", bool, False), count(body, "logprobs", ALTERNATIVES)
+        return dataclasses.replace(completion, max_tokens=longest, echo=echo, alternatives=others)
 
     def looked_at(self, prompt: list[int], start: int) -> int:
         return super().looked_at(prompt, start) if self.echo else len(prompt)
@@ -1268,7 +1268,8 @@ def parse_args(argv: list[str]) -> Settings:
     flag("-n", "--num-gpus", type=int, default=1, help="GPUs to use, one replica each (default: 1)")
     sources = "the model's training: sft or rl, the older mid, or base, which cannot chat (default: sft)"
     flag("-i", "--source", choices=("sft", "rl", "mid", "base"), help=sources)
-    for short, (name, (default, low, high)) in zip("tkm", SAMPLING.items(), strict=True):
+    for short, name in FLAGS.items():
+        default, low, high = SAMPLING[name]
         what = f"{name.replace('_', ' ')} where a request has none, {low:g} to {high:g} (default: {default})"
         flag(f"-{short}", f"--{name.replace('_', '-')}", type=type(low), default=default, help=what)
     flag("-g", "--model-tag", help="the model's tag, or a path to its files (default: the deepest there is)")
@@ -1281,11 +1282,11 @@ def parse_args(argv: list[str]) -> Settings:
     flag("--device-type", choices=kinds, default="auto", help=where)
     flag("--host", default="0.0.0.0", help="address to listen on (default: 0.0.0.0, all of this machine's)")
     args = vars(parser.parse_args(argv))
-    ranges = {name: (low, high) for name, (_, low, high) in SAMPLING.items()}
+    ranges = {name: SAMPLING[name][1:] for name in FLAGS.values()}
     for name, (low, high) in (ranges | {"port": (0, 65535), "num_gpus": (1, 1024)}).items():
         if not low <= args[name] <= high:
             raise SystemExit(f"--{name.replace('_', '-')} {args[name]} is not within {low} to {high}")
-    return Settings(sampling={name: args.pop(name) for name in SAMPLING}, **args)
+    return Settings(sampling={name: args.pop(name) for name in FLAGS.values()}, **args)
 
 
 def import_checkpoint():

@@ -447,13 +447,13 @@ class Engine:
         return filter(None, self.tokenizer.stream_text(tokens))
 
     def generate(self, prompt: list[int], max_tokens: int, temperature=0.0, top_k=0, seed=None, top_p=1.0,
-                 check=None, penalty=1.0, details=None, echo=None) -> Iterator[int]:  # fmt: skip
+                 check=None, repetition_penalty=1.0, details=None, echo=None) -> Iterator[int]:  # fmt: skip
         """Yields the tokens of a reply, a final stop token included. It begins at the first `next`.
 
         It ends after <|assistant_end|> or <|bos|>, after max_tokens, or when the context is full. Temperature
-        0 takes the likeliest token, top_k 0 keeps all, and a penalty above 1 makes the reply's earlier tokens
-        less likely. With `details` each is a `Token` with so many of the likeliest, and with `echo` those of
-        the prompt come first, from that place on. `check` is called between the chunks of a long prompt and
+        0 takes the likeliest token, top_k 0 keeps all, and a repetition_penalty above 1 makes the reply's own
+        tokens less likely. With `details` each is a `Token` with so many of the likeliest, and with `echo`
+        those of the prompt come first, from that place on. `check` is called between chunks of a prompt and
         may raise. Raises ValueError, at the call, for a prompt that is empty or too long, and RuntimeError to
         whoever reads on when a newer reply has begun.
 
@@ -466,8 +466,8 @@ class Engine:
         if not prompt or room < 0:
             raise ValueError(f"a prompt of {len(prompt)} tokens, where the context holds 1 to {self.context}")
         settings = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
-        echo = len(prompt) if echo is None else echo
-        return self.reply(prompt, min(max_tokens, room), settings, seed, check, penalty, details, echo)
+        asked = (check, repetition_penalty, details, len(prompt) if echo is None else echo)
+        return self.reply(prompt, min(max_tokens, room), settings, seed, *asked)
 
     @torch.inference_mode()
     def reply(self, prompt: list[int], budget: int, settings: dict, seed: int | None, check: Callable | None,

@@ -84,7 +84,7 @@ class ScriptedEngine:
         if self.lost:
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
-    def generate(self, prompt, max_tokens, temperature=0.0, top_k=0, seed=0, top_p=1.0, *_):
+    def generate(self, prompt, max_tokens, temperature=0.0, top_k=0, seed=0, top_p=1.0, **_):
         sampling = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed}
         self.asked.append({"prompt": prompt, "max_tokens": max_tokens} | sampling)
         for word in self.say:
@@ -1297,9 +1297,8 @@ def test_a_notebook_loads_a_model_and_chats(base):
 
 def test_what_chat_assumes_is_what_the_server_assumes():
     defaults = inspect.signature(engine.Engine.chat).parameters
-    for name, (default, _, _) in chat_web.SAMPLING.items():
-        assert defaults[name].default == default
-    assert defaults["top_p"].default == chat_web.MORE_SAMPLING["top_p"][0]
+    for name in (*chat_web.FLAGS.values(), "top_p"):
+        assert defaults[name].default == chat_web.SAMPLING[name][0]
 
 
 def test_a_checkpoint_gives_a_second_engine_that_shares_its_weights(base):

@@ -104,7 +104,7 @@ def started(*flags: str, checkout: Path = ROOT, **variables: str) -> Iterator[tu
 class ScriptedEngine:
     """Says the same tokens each time, with a pause before each that stands for a GPU's work."""
 
-    context, reused = 4096, 0
+    context, reused, seed = 4096, 0, 0
 
     def __init__(self, tokens: list[int], pause: float = 0.0):
         self.tokens, self.pause = tokens, pause
@@ -112,7 +112,7 @@ class ScriptedEngine:
     def shared_prefix(self, prompt: list[int]) -> int:
         return 0
 
-    def generate(self, *_) -> Iterator[int]:
+    def generate(self, *_, **__) -> Iterator[int]:
         for token in self.tokens:
             if self.pause:
                 time.sleep(self.pause)

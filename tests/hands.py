@@ -20,7 +20,7 @@ from standins import debian, package
 KEYS = {
     "Backspace": "\ue003", "Tab": "\ue004", "Enter": "\ue007", "Shift": "\ue008", "Control": "\ue009",
     "Escape": "\ue00c", "PageUp": "\ue00e", "PageDown": "\ue00f", "End": "\ue010", "Home": "\ue011",
-    "ArrowUp": "\ue013", "ArrowDown": "\ue015",
+    "ArrowLeft": "\ue012", "ArrowUp": "\ue013", "ArrowRight": "\ue014", "ArrowDown": "\ue015",
 }  # fmt: skip
 DESK = (1280, 800)
 
@@ -69,7 +69,16 @@ class Hands:
         return self
 
     def click(self, selector: str):
-        """Clicks the middle of the first such element, when it is there and stands still."""
+        self.pointer(*self.middle(selector))
+
+    def tap(self, selector: str):
+        self.finger(*self.middle(selector))
+
+    def hover(self, selector: str):
+        self.pointer(*self.middle(selector), press=False)
+
+    def middle(self, selector: str) -> list[int]:
+        """The middle of the first such element, when it is there and stands still."""
         self.seen(selector)
         found = f"document.querySelector({json.dumps(selector)})"
         self.evaluate(f"{found}.scrollIntoView({{ block: 'nearest' }})")
@@ -78,7 +87,7 @@ class Hands:
         where = self.evaluate(middle)
         while where != (where := self.evaluate(middle)):
             pass
-        self.pointer(*where)
+        return where
 
     def press(self, keys: str):
         """Presses one key, with others held: "Control+z"."""
@@ -127,8 +136,13 @@ class Chromium(Hands):
     def evaluate(self, expression):
         return self.page.evaluate(f"(async () => ({expression}))()")
 
-    def pointer(self, x, y):
-        self.page.mouse.click(x, y)
+    def pointer(self, x, y, press=True):
+        self.page.mouse.click(x, y) if press else self.page.mouse.move(x, y)
+
+    def finger(self, x, y):
+        session = self.context.new_cdp_session(self.page)  # the browser itself stays one with a mouse
+        for kind, points in (("touchStart", [dict(x=x, y=y)]), ("touchEnd", [])):
+            session.send("Input.dispatchTouchEvent", dict(type=kind, touchPoints=points))
 
     def strike(self, held, key):
         names = {sign: name for name, sign in KEYS.items()}
@@ -147,10 +161,14 @@ class Chromium(Hands):
 class Driven(Hands):
     """What WebDriver and its successor have in common: how keys and clicks are written down."""
 
-    def pointer(self, x, y):
+    def pointer(self, x, y, press=True, kind="mouse"):
         steps = [{"type": "pointerMove", "x": x, "y": y}]
-        steps += [{"type": each, "button": 0} for each in ("pointerDown", "pointerUp")]
-        self.act({"type": "pointer", "id": "mouse", "actions": steps})
+        if press:
+            steps += [{"type": each, "button": 0} for each in ("pointerDown", "pointerUp")]
+        self.act({"type": "pointer", "id": kind, "parameters": {"pointerType": kind}, "actions": steps})
+
+    def finger(self, x, y):
+        self.pointer(x, y, kind="touch")
 
     def strike(self, held, key):
         down = [{"type": "keyDown", "value": each} for each in (*held, key)]

@@ -1,9 +1,11 @@
 """What the tests in this folder share: stand-ins of test_chat_web.py, and a page server that misbehaves."""
 
+import functools
 import http.server
 import importlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import threading
@@ -109,10 +111,17 @@ class Script:
         self.health = {"status": "ok", "ready": True, "num_gpus": 4, "available_workers": 3}
         self.config, self.raw_config = PAGE_CONFIG, None
 
-    def answer(self, *steps, done=True, status=200, headers=(), before=None):
+    def answer(self, *steps, done=True, status=200, headers=(), before=None, details=None):
         with self.lock:
-            steps = [*steps, *([Event(done=True)] if done else [])]
-            self.answers.append(dict(steps=steps, status=status, headers=dict(headers), before=before))
+            steps = [*steps, *([Event(done=True)] if done and not details else [])]
+            self.answers.append(
+                dict(steps=steps, status=status, headers=dict(headers), before=before, details=details)
+            )
+
+    def tell(self, *tokens, seed=123, finish="stop", forced=(), dropped=0):
+        """A reply of these tokens with all that a request for details asks for."""
+        details = dict(seed=seed, finish=finish, forced=forced, dropped=dropped)
+        self.answer(*tokens, details=details, headers={"X-Dropped-Messages": str(dropped)})
 
     def refuse(self, status, detail, **headers):
         headers = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -124,7 +133,56 @@ class Script:
             if self.answers:
                 return self.answers.pop(0)
             hello = ["Hello", " there", ".", Event(done=True)]
-            return dict(steps=hello, status=200, headers={}, before=None)
+            return dict(steps=hello, status=200, headers={}, before=None, details=None)
+
+
+WORDS: list[str] = []  # the stand-in's tokens: a token's number is its place
+
+
+def token_of(text: str) -> int:
+    if text not in WORDS:
+        WORDS.append(text)
+    return WORDS.index(text)
+
+
+def facts_of(text: str) -> dict:
+    """A token of probability 0.5, and four that are less likely."""
+    others = [" the", " a", "\n", "<|assistant_end|>"]
+    likely = zip([text, *others], (-0.693, -1.6, -2.3, -3.9, -9.2))
+    return {
+        "id": token_of(text),
+        "logprob": -0.693,
+        "alternatives": [[token_of(each), each, logprob] for each, logprob in likely],
+    }
+
+
+def told_of(request: dict, steps: list, details: dict) -> list:
+    """The events of a reply to a request for details: what was read, the tokens, why it ended."""
+    cut = functools.partial(re.findall, r"\s?\w+|\s|[^\w\s]")
+    if "prompt" in request:
+        given = request["prompt"]
+        begun = cut(given) if isinstance(given, str) else [WORDS[token] for token in given[1:]]
+        read = ["<|bos|>"]
+    else:
+        messages = request["messages"]
+        begun = [WORDS[token] for token in request.get("begin", [])]
+        if messages[-1]["role"] == "assistant":
+            begun = cut(messages[-1]["content"])
+            messages = messages[:-1]
+        read = ["<|bos|>"]
+        for message in messages:
+            read += [f"<|{message['role']}_start|>", *cut(message["content"]), f"<|{message['role']}_end|>"]
+        read.append("<|assistant_start|>")
+    prompt = [{"id": token_of(text), "token": text} for text in read]
+    prompt += [{"token": text} | facts_of(text) for text in begun]
+    seed = details["seed"] if request.get("seed") is None else request["seed"]
+    told = [Event(prompt=prompt, dropped=details["dropped"], begun=len(begun), seed=seed)]
+    for step in steps:
+        forced = {"forced": True} if step in details["forced"] else {}
+        told.append(Event(token=step, gpu=0, **facts_of(step), **forced) if isinstance(step, str) else step)
+    if details["finish"] == "stop":
+        told.append(Event(facts_of("<|assistant_end|>"), token="", gpu=0))
+    return [*told, Event(done=True, finish=details["finish"], seed=seed)]
 
 
 class Cut:
@@ -168,7 +226,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self):
         script = self.server.script
-        script.requests.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        script.requests.append(request)
         answer = script.next()
         if answer["before"]:
             answer["before"].wait(30)
@@ -183,7 +242,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             for name, value in (headers | answer["headers"]).items():
                 self.send_header(name, str(value))
             self.end_headers()
-            for step in answer["steps"]:
+            steps, details = answer["steps"], answer["details"]
+            for step in told_of(request, steps, details) if details else steps:
                 if isinstance(step, threading.Event):
                     self.wait(step)
                 elif isinstance(step, (int, float)):

@@ -72,13 +72,16 @@ def test_forced_tokens_are_told_apart_wherever_they_stand():
 def test_recorded_steps_say_the_same_with_details_and_penalty(penalty, details, monkeypatch):
     monkeypatch.setattr(engine, "STRIDE", 16)
     monkeypatch.setattr(engine, "SORTED_LOGITS", 5)
-    model, rng, more = tiny_model(context=300), random.Random(1), {"penalty": penalty, "details": details}
+    model, rng = tiny_model(context=300), random.Random(1)
+    more = {"repetition_penalty": penalty, "details": details}
     one, two = engine.Engine(model, NoTools, graphs=True), engine.Engine(model, NoTools, graphs=False)
+    steps, read = [], one.graphs.read
+    monkeypatch.setattr(one.graphs, "read", lambda token: steps.append(token) or read(token))
     for seed in range(12):
         prompt = [rng.randrange(V) for _ in range(rng.randrange(1, 90))]
         settings = (40, *rng.choice([(0.0, 0), (1.0, 0), (1.0, 5)]), seed)
         first, second = (list(writer.generate(prompt, *settings, **more)) for writer in (one, two))
-        assert first == second and one.cached == two.cached
+        assert first == second and one.cached == two.cached and len(steps) == 39 * (seed + 1)
         if details:
             check_facts(first, own_logprobs(model, [*prompt, *first])[len(prompt) - 1 :], details)
         plain = list(one.generate(prompt, *settings))
@@ -98,9 +101,11 @@ def test_a_reply_in_parts_goes_on_where_it_would_have():
     writer = engine.Engine(tiny_model(context=300), NoTools)
     older = writer.generate([*range(200)], 5, details=2, echo=1)
     next(older)
-    assert list(writer.generate([1, 2, 3], 5)) == ours.replied(writer.model, [1, 2, 3], 5)
+    newer = writer.generate([1, 2, 3], 5)
+    first = next(newer)
     with pytest.raises(RuntimeError, match="overtaken"):
         list(older)
+    assert [first, *newer] == ours.replied(writer.model, [1, 2, 3], 5)
 
 
 def test_a_penalty_is_that_of_the_formula_and_of_the_replys_own_tokens_alone():
@@ -108,7 +113,8 @@ def test_a_penalty_is_that_of_the_formula_and_of_the_replys_own_tokens_alone():
     assert engine.penalize(logits, {0, 1}, 2.0).tolist() == [1.5, -4.0, 1.0, 0.5]
     assert engine.penalize(logits, set(), 2.0).tolist() == logits.tolist()
     model, prompt = tiny_model(context=300), [5, 6, 7]
-    said, ids = list(engine.Engine(model, NoTools).generate(prompt, 30, penalty=1.5)), list(prompt)
+    writer, ids = engine.Engine(model, NoTools), list(prompt)
+    said = list(writer.generate(prompt, 30, repetition_penalty=1.5))
     for place, token in enumerate(said):
         logits = ours.last_logits(model, ids).clone()
         for seen in set(said[:place]):
@@ -126,7 +132,8 @@ def test_the_beginning_of_a_reply_counts_for_the_penalty():
     again = [*begun[: len(prompt)], free, *begun[len(prompt) :]]
     (before,) = engine.Engine(model, TOKENIZER).generate(again, 1)
     (kept,) = engine.Engine(model, TOKENIZER).generate([*prompt, before, free], 1)
-    (other,) = engine.Engine(model, TOKENIZER).generate([*prompt, before, free, kept], 1, penalty=2.0)
+    writer = engine.Engine(model, TOKENIZER)
+    (other,) = writer.generate([*prompt, before, free, kept], 1, repetition_penalty=2.0)
     assert alone and other not in (before, free, kept)
 
 
@@ -195,6 +202,14 @@ def test_a_reply_begins_with_the_tokens_it_was_given():
     other = next(token for token, _, _ in said[4]["alternatives"] if token != ids[4])
     opening, rest, _ = parts(post(app, asked | {"begin": [*ids[:4], other]}))
     assert [each["id"] for each in opening["prompt"]] == [*prompt, *ids[:4], other] and len(rest) == 8
+
+
+def test_old_turns_make_room_for_a_given_beginning():
+    turn = [{"role": "user", "content": "a" * 40}, {"role": "assistant", "content": "b" * 40}]
+    asked = {"messages": [*turn, turn[0]], "max_tokens": 1, "details": True}
+    for begin, dropped in ([], 0), ([70] * 90, 2):
+        opening = parts(post(real_app(context=200), asked | {"begin": begin}))[0]
+        assert opening["dropped"] == dropped and opening["begun"] == len(begin)
 
 
 def test_a_character_that_the_beginning_cuts_in_two_comes_whole():
@@ -305,6 +320,8 @@ def test_completions_echo_a_prompt_with_its_logprobs():
         assert abs(value - float(expected[token])) < 1e-4 and 5 <= len(top) <= 6
         assert abs(max(top.values()) - float(expected.max())) < 1e-4 and top[TOKENIZER.show(token)] == value
     assert told["text_offset"] == [sum(map(len, told["tokens"][:i])) for i in range(len(ids))]
+    ends = ask(app, "completions", prompt=[*ids, ours.END], max_tokens=0, echo=True, logprobs=0)
+    assert ends["logprobs"]["tokens"] == [*told["tokens"], "<|assistant_end|>"]
     text = TOKENIZER.decode(ids[1:])
     alone = ask(app, "completions", prompt=text, max_tokens=0, echo=True, logprobs=0)
     assert alone["text"] == text and alone["logprobs"]["token_logprobs"] == told["token_logprobs"][1:]

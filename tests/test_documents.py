@@ -83,7 +83,7 @@ def test_the_readme_names_every_flag_endpoint_and_limit():
     endpoints += [f"POST {path}" for path in ("/chat/completions", "/v1/chat/completions", "/v1/completions")]
     for endpoint in endpoints:
         assert f"`{endpoint}`" in readme
-    c, names = chat_web, ("temperature", "top-k", "max tokens")
+    c, names = chat_web, ("temperature", "top-k", "max tokens", "top-p", "repetition penalty")
     sampling = list(zip(names, c.SAMPLING.values(), strict=True))
     for row in (
         f"messages | {c.MAX_MESSAGES} | 400",
