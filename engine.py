@@ -223,7 +223,7 @@ class KVCache:
         self.both = torch.empty(shape, device=device, dtype=self.dtype)
         self.keys, self.values = self.both.unbind()
         self.layers = list(zip(self.keys.unbind(), self.values.unbind()))
-        self.length, self.position = 0, torch.zeros(1, dtype=torch.int64, device=device)  # the same number
+        self.length, self.position = 0, torch.zeros(1, dtype=torch.int64, device=device)  # it, on the device
         self.last_token = torch.zeros((1, 1), dtype=torch.int64, device=device)  # for smear and bigrams
 
     def rewind(self, length: int, last_token: int = 0) -> None:
@@ -330,7 +330,7 @@ def calculate(expression: str) -> str | None:
     """The text that answers an expression as Python would print it, or None where there is no answer.
 
     There are two forms: arithmetic (+ - * / // and parentheses over decimal numbers, whose commas are
-    dropped) and one string literal's .count() of another. Nothing is executed, so it needs no timer.
+    dropped) and one string literal's .count() of another. Nothing is executed: `evaluate` walks a tree.
     """
     if len(expression) > MAX_EXPRESSION:
         return None
@@ -670,7 +670,7 @@ weighted_sums = partial(torch.embedding_bag, mode=0, include_last_offset=True)
 def tile_rows(weight: Tensor) -> Tensor:
     """A matrix (N, C) in tiles of some rows, each transposed: (tiles, C, width). Whole if they were tiny."""
     N, C = weight.shape
-    widest = max(32, min(TILE_COLUMNS[weight.dtype], N // torch.get_num_threads()))  # one for each thread
+    widest = max(32, min(TILE_COLUMNS[weight.dtype], N // torch.get_num_threads()))  # a tile for each
     width = max(n for n in range(1, widest + 1) if N % n == 0)
     return weight if width < 16 else weight.view(-1, width, C).transpose(1, 2).contiguous()
 
@@ -690,7 +690,7 @@ def tiled_linear(x: Tensor, tiles: Tensor, sparse: bool, prefill_dtype: torch.dt
 
 
 def matvec(x: Tensor, tiles: Tensor, sparse: bool) -> Tensor:
-    """One row x (C,) times tiles (tiles, C, width): (tiles, width). A sparse one has no negative numbers."""
+    """One row x (C,) times tiles (tiles, C, width): (tiles, width). With `sparse` none is negative."""
     count, C, width = tiles.shape
     rows, starts = places(count, 1, C, C)
     if sparse and tiles.nbytes >= MIN_SPARSE_BYTES and x.sign().sum(dtype=torch.float32) < MAX_USED_SHARE * C:
@@ -710,12 +710,12 @@ def places(sums: int, share: int, stride: int, length: int) -> tuple[Tensor, Ten
 
 
 def attend_one(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-    """Attention of one place's queries (1, K, H / K, D) to keys and values (1, K, S, D) as bags: (H, D)."""
+    """Attention of one position's queries (1, K, H / K, D) to keys and values (1, K, S, D): (H, D)."""
     (_, K, G, D), S = q.shape, k.size(2)
     scores = torch.baddbmm(q.new_empty(()), k[0], q[0].transpose(1, 2), beta=0, alpha=scale)  # (K, S, H / K)
     amounts = scores.transpose(1, 2).softmax(-1).reshape(-1)
     stride = v.stride(1) // D  # rows of the table from one head's values to the next
-    table = v.as_strided(((K - 1) * stride + S, D), (D, 1))
+    table = v.as_strided(((K - 1) * stride + S, D), (D, 1))  # which a CPU reads faster than attention would
     return weighted_sums(table, *places(K * G, G, stride, S), per_sample_weights=amounts)[0]
 
 
@@ -789,7 +789,7 @@ class GraphDecoder:
         self.steps = []
         with torch.inference_mode():
             for start in range(0, self.context, self.stride):
-                cache.rewind(start)  # out of its reach the warm-up would have no answer
+                cache.rewind(start)  # for the warm-up: a query that sees no key has no answer
                 self.steps.append(self.record(partial(self.step, start)))
             kinds = "greedy", "all", "few", "sorted"
             self.draws = {kind: self.record(partial(self.choose, kind)) for kind in kinds}
