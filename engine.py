@@ -485,7 +485,7 @@ class Engine:
         unread = prompt[len(self.cached) :]  # the model reads these when its next token is needed
         for _ in range(budget):
             self.go_on_with(reply_id)
-            token = known = calculator.forced[0] if calculator.forced else None
+            token = known = calculator.forced[0] if calculator.forced else None  # forced ones need no logits
             if known is None and penalty == 1 and details is None and self.graphs:
                 token, unread = self.next_ahead(unread, check), []
             elif known is None or details is not None:
@@ -605,10 +605,10 @@ class FastGPT(GPT):
         if self.device.type == "cuda" and self.dtype == torch.bfloat16 and emulates_bfloat16(self.device):
             self.hint = "; this GPU emulates bfloat16, and -d float32 may be faster"
         for i in range(config.n_layer):
-            matrix = f"transformer.h.{i}.attn.c_%s.weight"
-            weights[matrix % "qkv"] = torch.cat([weights.pop(matrix % part) for part in "qkv"])
-        for name in [name for name in weights if name.startswith("lm_head.") or ".c_" in name]:
-            weights[name] = tile_rows(weights[name]) if tiles else weights[name]
+            qkv = f"transformer.h.{i}.attn.c_qkv.weight"
+            weights[qkv] = torch.cat([weights.pop(qkv.replace("qkv", part)) for part in "qkv"])
+        for name in [name for name in weights if tiles and (".c_" in name or name == "lm_head.weight")]:
+            weights[name] = tile_rows(weights[name])
         self.step_dtype = torch.float32 if self.on_cpu else self.dtype
         self.epsilon = torch.tensor(EPSILON)
         self.cos, self.sin = rotary_tables(config, self.device, self.step_dtype)
@@ -662,8 +662,7 @@ TILE_COLUMNS = {torch.float32: 384, torch.bfloat16: 128}  # at most: as read fas
 PREFILL_ROWS = 128  # from so many rows on, tiles are multiplied one by one
 MIN_SPARSE_BYTES = 2**20  # a smaller matrix is read sooner than the zeros are found
 MAX_USED_SHARE = 0.4  # of a matrix's rows; to read more of them, here and there, takes as long as to read all
-# Of a table's rows. Torch's kernel for it fetches ahead and reads about as fast as the memory; those for
-# products of matrices do not.
+# Of a table's rows. Torch's kernel for it reads about as fast as the memory; those for products do not.
 weighted_sums = partial(torch.embedding_bag, mode=0, include_last_offset=True)
 
 
@@ -783,16 +782,16 @@ class GraphDecoder:
             self.arrived = torch.cuda.Event()
         cache.both.zero_()
         number = partial(torch.zeros, device=model.device)
-        self.ids = number((1, 1), dtype=torch.int64)
+        self.ids = torch.zeros_like(cache.last_token)
         self.logits = number(model.config.vocab_size)
         self.temperature, self.top_p, self.top_k = number(()), number(()), number((), dtype=torch.int64)
-        self.steps = []
+        self.steps, self.draws = [], {}
         with torch.inference_mode():
             for start in range(0, self.context, self.stride):
                 cache.rewind(start)  # for the warm-up: a query that sees no key has no answer
                 self.steps.append(self.record(partial(self.step, start)))
-            kinds = "greedy", "all", "few", "sorted"
-            self.draws = {kind: self.record(partial(self.choose, kind)) for kind in kinds}
+            for kind in ("greedy", "all", "few", "sorted"):
+                self.draws[kind] = self.record(partial(self.choose, kind))
             self.compare()
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
