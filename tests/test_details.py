@@ -54,6 +54,14 @@ def test_logprobs_of_every_goldens_reply_are_the_models_own(golden):
             check_facts(read, own[start - 1 :], 3)
 
 
+def test_logprobs_of_a_long_prompt_are_the_models_own_however_it_is_cut(monkeypatch):
+    monkeypatch.setattr(engine, "CHUNK", 70)
+    model, ids = tiny_model(context=300), [number * 7 % V for number in range(200)]
+    for echo in (1, 60, 71, 150, 199):
+        read = list(engine.Engine(model, NoTools).generate(ids, 0, details=2, echo=echo))
+        check_facts(read, own_logprobs(model, ids)[echo - 1 :], 2)
+
+
 def test_forced_tokens_are_told_apart_wherever_they_stand():
     model = ours.checkpoint.read(ours.checkpoint.find(ours.GOLDENS / "tooluse", "sft"), ours.FLOAT32)
     writer = engine.Engine(engine.FastGPT(model.config, model.weights), model.tokenizer)
