@@ -146,9 +146,10 @@ class Chat:
         """The reply's pieces of text as events. A failure is the last one, and there is no `done` then."""
         yield b""  # sends the headers: the client may know that its turn has come
         try:
-            for number, text in enumerate(pieces):
-                if number == 0 and self.alternatives is not None:
-                    yield event(reply.opening())
+            first = next(pieces, "")  # the prompt has been read; an empty reply has none
+            if self.alternatives is not None:
+                yield event(reply.opening())
+            for text in itertools.chain([first], pieces):
                 facts = reply.facts(reply.fresh.pop(0)) if reply.fresh else {}
                 yield event({"token": text, "gpu": reply.gpu} | facts) if text or facts else b""
             for token in reply.fresh:  # the stop token, which has no text
@@ -677,9 +678,8 @@ class Reply:
 
     def opening(self) -> dict:
         """What the page is told before a reply: what the model has read, and the seed."""
-        show = self.tokenizer.show
-        prompt = [{"id": token, "token": show(token)} | self.facts(token) for token in self.prompt]
-        begun = sum("logprob" in token for token in prompt)
+        prompt = [{"id": each, "token": self.tokenizer.show(each)} | self.facts(each) for each in self.prompt]
+        begun = sum("logprob" in each for each in prompt)
         return {"prompt": prompt, "dropped": self.dropped, "begun": begun, "seed": self.seed}
 
     def without_tools(self, texts: Iterator[str], tells_all: bool) -> Iterator[str]:

@@ -198,6 +198,13 @@ def test_the_token_that_ends_a_reply_is_told_too_and_has_no_text():
     assert said[-1]["id"] == ours.END and end["finish"] == "stop"
 
 
+def test_a_reply_that_ends_at_once_tells_its_prompt_too():
+    stop = engine.Token(ours.END)
+    stop.logprob = -2.0
+    opening, said, end = parts(post(make_app(ours.ScriptedEngine(stop)), body(details=True)))
+    assert opening["prompt"] and [each["id"] for each in said] == [ours.END] and end["finish"] == "stop"
+
+
 def test_a_reply_begins_with_the_tokens_it_was_given():
     app = real_app()
     opening, said, _ = parts(post(app, body(max_tokens=12, temperature=0, details=True)))
