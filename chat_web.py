@@ -1125,9 +1125,8 @@ class Server(ThreadedWSGIServer):
     def refuse(self, sock: socket.socket) -> None:
         """Tells a connection that it is one too many. It stays open until its client has read that."""
         sock.setblocking(False)
-        sentence = f"too many connections: the limit is {MAX_CONNECTIONS}, half for one address"
         with contextlib.suppress(OSError):
-            sock.send(raw_refusal(503, sentence))
+            sock.send(raw_refusal(503, f"too many connections: {MAX_CONNECTIONS} in all, half for one address"))
             sock.shutdown(socket.SHUT_WR)
         self.refused[sock] = time.monotonic() + REQUEST_SECONDS
         if len(self.refused) > MAX_REFUSED or self.is_short_of_descriptors(sock):
