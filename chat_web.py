@@ -1126,7 +1126,7 @@ class Server(ThreadedWSGIServer):
         """Tells a connection that it is one too many. It stays open until its client has read that."""
         sock.setblocking(False)
         with contextlib.suppress(OSError):
-            sock.send(raw_refusal(503, f"too many connections: {MAX_CONNECTIONS} in all, half for one address"))
+            sock.send(raw_refusal(503, f"too many connections: {MAX_CONNECTIONS}, or half for one address"))
             sock.shutdown(socket.SHUT_WR)
         self.refused[sock] = time.monotonic() + REQUEST_SECONDS
         if len(self.refused) > MAX_REFUSED or self.is_short_of_descriptors(sock):
