@@ -94,6 +94,10 @@ class Hands:
         *held, key = keys.split("+")
         self.strike([KEYS.get(each, each) for each in held], KEYS.get(key, key))
 
+    def press_button(self):
+        """Presses the button that has the focus."""
+        self.press("Enter")
+
     def type(self, text: str):
         for letter in text:
             self.press(letter)
@@ -220,6 +224,9 @@ class Firefox(Driven):
 
     def act(self, *actions):
         self.send("input.performActions", actions=actions)
+
+    def press_button(self):
+        self.evaluate("document.activeElement.click()")  # keys press none where the window has no focus
 
     def resize(self, width, height):
         self.send("browsingContext.setViewport", viewport={"width": width, "height": height})

@@ -121,7 +121,7 @@ class Script:
     def tell(self, *tokens, seed=123, finish="stop", forced=(), dropped=0):
         """A reply of these tokens with all that a request for details asks for."""
         details = dict(seed=seed, finish=finish, forced=forced, dropped=dropped)
-        self.answer(*tokens, details=details, headers={"X-Dropped-Messages": str(dropped)})
+        self.answer(*tokens, details=details)
 
     def refuse(self, status, detail, **headers):
         headers = {name.replace("_", "-"): value for name, value in headers.items()}

@@ -125,7 +125,7 @@ def choose(hand, how, i, text):
     for _ in range(9):
         hand.press("Tab")
         if hand.evaluate(f"document.activeElement.matches('{selector}')"):
-            return hand.press("Enter")
+            return hand.press_button()
     raise AssertionError("Tab never reaches the alternative")
 
 
