@@ -1,57 +1,131 @@
-"""What a token costs the browser: python bench/page.py (needs playwright, and chromium)
+"""What a token costs the browser, and how a long conversation opens and reads: python bench/page.py
 
-A reply of 4,000 tokens streams into the page, in a new conversation and in one of 200 messages, three times
-each. It prints the time that scripts and layout took, for each token.
+A reply of 4,000 tokens streams into the page, in a new conversation and in one of 200 messages, in turns.
+What counts is the time of the page's own scripts and of the layout that they ask for, without painting. The
+long conversation is also opened, and read from its end to its beginning, a screen in each frame. Of all times
+the least of the rounds is printed: a neighbour's work counts for nothing.
+
+    python bench/page.py --browser firefox --rounds 3
+
+Without --browser it runs in each of the three that is installed. The hands are those of the page's tests, so
+it needs pytest, for Chromium playwright, for Firefox websockets, and for WebKit WebKitWebDriver and Xvfb.
 """
 
+import argparse
+import contextlib
+import functools
 import logging
+import shutil
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
-from common import ScriptedEngine, browser, make_tokenizer, scripted_app, serving
+from common import ROOT, ScriptedEngine, browser, make_tokenizer, scripted_app, serving
 
-WORDS = [f"word{i} " if i % 25 else f"\n\n{'- item' if i % 75 else '### Part'} {i} **bold** `code`\n\n"
-         for i in range(4000)]  # fmt: skip
-FILL = """count => put({ ...conversation(), messages: Array.from({ length: count }, (_, i) => ({
-    role: i % 2 ? "assistant" : "user",
-    content: `Message **${i}**\\n\\n- a\\n- b\\n\\n` + "Some more words. ".repeat(8),
-})) })"""
+sys.path.insert(0, str(ROOT / "tests"))
+import hands
+
+PROGRAMS = {"chromium": "chromium", "firefox": "firefox-esr", "webkit": "WebKitWebDriver"}
+CONTENT = r'`Message **${i}**\n\n- a\n- b\n\n` + "Some more words. ".repeat(8)'
+MEASURE = """(() => { globalThis.spent = 0
+    for (const name of ["render", "hear", "tick"]) {
+        const work = globalThis[name]
+        globalThis[name] = (...given) => {
+            const began = performance.now(), result = work(...given)
+            if (name === "render") log.scrollHeight  // asks for the layout now
+            spent += performance.now() - began
+            return result
+        }
+    } })()"""
+READ = """(async () => {
+    const frame = () => new Promise(requestAnimationFrame), id = state.current, spent = []
+    ACTIONS.fresh()
+    while (state.current === id || busy() || rows.querySelector(".changed")) await frame()
+    const began = performance.now()
+    show(id)
+    do await frame()
+    while (rows.children.length < conversation().messages.length || rows.querySelector(".changed"))
+    const opened = performance.now() - began
+    for (let last = await frame(); log.scrollTop > 0;) {
+        log.scrollTop -= log.clientHeight
+        const now = await frame()
+        spent.push(now - last)
+        last = now
+    }
+    return [opened, spent] })()"""
 
 
-def durations(session) -> list[float]:
-    """The seconds of scripts and of layout so far."""
-    found = session.send("Performance.getMetrics")["metrics"]
-    values = {item["name"]: item["value"] for item in found}
-    return [values["ScriptDuration"], values["LayoutDuration"]]
+def words(count: int) -> list[str]:
+    """A reply's tokens: prose, and at every 25th a list or a heading."""
+    marks = ["- item" if i % 75 else "### Part" for i in range(count)]
+    return [f"word{i} " if i % 25 else f"\n\n{marks[i]} {i} **bold** `code`\n\n" for i in range(count)]
 
 
-def measure(chromium, port: int, messages: int) -> str:
-    """A row of the table: one reply after so many messages."""
-    context = chromium.new_context(viewport={"width": 1280, "height": 800})
-    page = context.new_page()
-    page.goto(f"http://127.0.0.1:{port}/")
-    page.evaluate(FILL, messages)
-    session = context.new_cdp_session(page)
-    session.send("Performance.enable")
-    before = durations(session)
-    page.locator("#box").fill("Go")
-    page.locator("#box").press("Enter")
-    while page.evaluate("busy() || frame"):
-        page.wait_for_timeout(250)
-    scripts, layout = (1e6 * (late - early) / len(WORDS) for late, early in zip(durations(session), before))
-    drawn = page.evaluate("conversation().messages.at(-1).content")
-    assert drawn == "".join(WORDS), "the page shows another reply"
-    context.close()
-    return f"| {messages} | {scripts:.0f} | {layout:.0f} |"
+def microseconds(hand: hands.Hands, reply: list[str]) -> float:
+    """Of scripts and layout, for each token of the reply that the open page asks for."""
+    hand.evaluate(MEASURE)
+    hand.enter("Go")
+    while hand.evaluate("busy() || frame"):
+        time.sleep(0.25)
+    drawn = hand.evaluate("conversation().messages.at(-1).content")
+    assert drawn == "".join(reply), "the page shows another reply"
+    return 1000 * hand.evaluate("spent") / len(reply)
+
+
+@contextlib.contextmanager
+def started_browser(name: str) -> Iterator[Callable[[], hands.Hands]]:
+    """What opens a new page in it."""
+    if name == "chromium":
+        with browser() as chromium:
+            yield functools.partial(hands.Chromium, chromium)
+        return
+    start, kind = {"firefox": (hands.firefox, hands.Firefox), "webkit": (hands.webkit, hands.WebKit)}[name]
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home, start(Path(home)) as session:
+        yield functools.partial(kind, session)
+
+
+def measure(name: str, url: str, reply: list[str], messages: int, rounds: int) -> str:
+    """A browser's row of the table."""
+    found = []
+    with started_browser(name) as new_page:
+        for _ in range(rounds):
+            with contextlib.closing(new_page()) as hand:
+                alone = microseconds(hand.open(url), reply)
+            with contextlib.closing(new_page()) as hand:
+                hand.open(url).fill(messages, CONTENT)
+                opened, frames = hand.evaluate(READ)
+                after = microseconds(hand, reply)
+            found.append((alone, after, opened, statistics.median(frames), max(frames)))
+    alone, after, *reading = map(min, zip(*found))
+    columns = (f"{spent:.0f}" for spent in reading)
+    return f"| {name} | {alone:.0f} | {after:.0f} | {after / alone:.2f} | {' | '.join(columns)} |"
 
 
 def main() -> None:
+    installed = [name for name, program in PROGRAMS.items() if shutil.which(program)]
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--browser", nargs="+", choices=PROGRAMS, default=installed or ["chromium"])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--tokens", type=int, default=4000, help="of a reply, at most 4,096")
+    parser.add_argument("--messages", type=int, default=200, help="of the long conversation, at most 498")
+    args = parser.parse_args()
     logging.disable()
-    tokenizer = make_tokenizer(word.encode() for word in WORDS)
-    tokens = [256 + number for number in range(len(WORDS))]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # the browsers end too
+    reply = words(args.tokens)
+    tokenizer = make_tokenizer(word.encode() for word in reply)
+    tokens = [256 + number for number in range(len(reply))]
     engine = ScriptedEngine([*tokens, tokenizer.special["<|assistant_end|>"]], 0.001)
-    print("| messages before | scripts, us/token | layout, us/token |\n| --- | --- | --- |")
-    with serving(scripted_app(1, tokenizer, engine)) as port, browser() as chromium:
-        for messages in (0, 200) * 3:
-            print(measure(chromium, port, messages), flush=True)
+    print(f"| browser | us/token, new conversation | after {args.messages} messages | ratio "
+          "| opened, ms | frame while reading back, ms | the longest |")  # fmt: skip
+    print("| --- " * 7 + "|", flush=True)
+    with serving(scripted_app(1, tokenizer, engine)) as port:
+        for name in args.browser:
+            url = f"http://127.0.0.1:{port}/"
+            print(measure(name, url, reply, args.messages, args.rounds), flush=True)
 
 
 if __name__ == "__main__":

@@ -61,7 +61,8 @@ def take_turns(checkouts: list[Path], rounds: int, *arguments: str) -> None:
 
 def report(work: str, unit: str, pairs: list[list[float]], ratios: list[float]) -> None:
     this, other = (statistics.median(numbers) for numbers in zip(*pairs))
-    low, ratio, high = statistics.quantiles(ratios, n=4, method="inclusive")
+    several = ratios if len(ratios) > 1 else ratios * 2
+    low, ratio, high = statistics.quantiles(several, n=4, method="inclusive")
     spread = f"(half of {len(ratios)} within {low:.3f} to {high:.3f})"
     print(f"| {work} | {this:.4g} {unit} | {other:.4g} {unit} | {ratio:.3f} {spread} |", flush=True)
 

@@ -26,10 +26,10 @@ def ask(page, text: str) -> None:
 def main() -> None:
     flags = ("-d", "float32", "-t", "0")
     with started(*flags, NANOCHAT_BASE_DIR=str(ROOT / "demo")) as (_, port, _), browser() as chromium:
-        page = chromium.new_page(viewport={"width": 1280, "height": 880})
+        page = chromium.new_page(viewport={"width": 1280, "height": 910})
         page.goto(f"http://127.0.0.1:{port}/")
         for questions in CONVERSATIONS:
-            page.get_by_label("New conversation").first.click()
+            page.get_by_role("button", name="New conversation").click()
             for text in questions:
                 ask(page, text)
         page.mouse.move(140, 600)  # away from what shows buttons

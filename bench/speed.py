@@ -28,6 +28,7 @@ import chat_web
 import checkpoint
 import engine
 
+
 class PlainGPT(engine.GPT):
     """GPT in nanochat's precision: float32 matrices, and all else in the dtype of the computation."""
 
@@ -76,7 +77,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def bandwidth(numbers: torch.Tensor) -> float:
-    """Bytes per second that this machine reads from memory, by summing half a gigabyte."""
+    """Bytes per second that this machine reads from memory, by summing more than its caches hold."""
     return numbers.nbytes / statistics.median(seconds(lambda: float(numbers.sum())) for _ in range(5))
 
 
@@ -127,7 +128,8 @@ def engines(model: checkpoint.Checkpoint, device: torch.device, began: float) ->
 
 def measure(programs: dict[str, Program], device: torch.device, rounds: int) -> None:
     """Each round runs all programs, one after the other, so that a busy machine slows them all."""
-    numbers, rng = torch.ones(2**27, device=device), random.Random(1)
+    numbers = torch.ones(2**30 if device.type == "cuda" else 2**27, device=device)
+    rng = random.Random(1)
     for number in range(rounds + 1):
         for program in programs.values():
             writer, speeds = program.writer, program.speeds
