@@ -347,13 +347,11 @@ def test_the_same_again_repeats_with_the_same_seed_and_settings(hand, script):
 def test_what_the_model_read_is_told_token_by_token(hand, script):
     script.tell("It", ".", dropped=2)
     hand.say("Hi you")
-    look(hand)
-    hand.click('[data-do="reads"]')
-    hand.wait("$('reads').open && frame === 0")
+    assert open_record(hand)["Left out"] == "the 2 oldest messages"
     read = ["<|bos|>", "<|user_start|>", "Hi", " you", "<|user_end|>", "<|assistant_start|>"]
-    assert hand.texts("#reads-tokens span") == read
-    assert hand.texts("#reads-tokens .special") == [text for text in read if "|" in text]
-    assert hand.texts("#reads-note") == ["6 tokens; The 2 oldest messages no longer fit and were left out."]
+    assert hand.texts("#reads span") == read
+    assert hand.texts("#reads .special") == [text for text in read if "|" in text]
+    assert record(hand)["Read before"] == "6 tokens"
 
 
 # Continue and write ahead -----------------------------------------------------------------------------------
