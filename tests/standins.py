@@ -185,6 +185,11 @@ def told_of(request: dict, steps: list, details: dict) -> list:
     return [*told, Event(done=True, finish=details["finish"], seed=seed)]
 
 
+def opening(read: int, dropped: int = 0) -> Event:
+    """The first event of a reply before which so many tokens were read."""
+    return Event(prompt=[{"id": 1, "token": "x"}] * read, begun=0, dropped=dropped, seed=123)
+
+
 class Cut:
     """Ends the connection as a killed server does."""
 
