@@ -66,14 +66,14 @@ SAMPLING = {
 FLAGS = dict(zip("tkm", SAMPLING))  # those that the command line knows too
 SEEDS = (None, 0, 2**31 - 1)  # that the page offers; without one it is random
 ALTERNATIVES, MAX_ALTERNATIVES = 5, 20  # of a token: on the page and in completions, and in OpenAI's chats
-MAX_STOPS, MAX_STOP_LENGTH = 4, 256  # stop sequences, and characters of one
+MAX_STOPS, MAX_STOP_LENGTH = 16, 256  # stop sequences, and characters of one
 MAX_MESSAGES = 500
 MAX_MESSAGE_LENGTH = 8000  # characters of one message
 MAX_CONVERSATION_LENGTH = 32000  # characters of all messages
 MAX_HEAD = 2**17  # bytes, of request line and headers
 MAX_BODY = 2**20  # bytes: 32,000 characters escaped as \uXXXX\uXXXX take 384,000
-MAX_VALUES = 50_000  # of [ { , and : in a body, text included: each value costs far more than its bytes
-MAX_CHUNKS = 8192  # of a body that comes in chunks
+MAX_VALUES = 40_000  # of [ { , and : in a body, text included: each value costs far more than its bytes
+MAX_CHUNKS = 4096  # of a body that comes in chunks
 MAX_CONNECTIONS = 512  # each is a thread
 MAX_REFUSED = 128  # connections beyond those that are still being told so
 SPARE_DESCRIPTORS = 16  # of those that the system allows, for all but connections
@@ -97,7 +97,8 @@ class Chat:
     It also knows how its protocol writes a reply; this one is the page's.
     """
 
-    lenient, completes = False, None  # messages as OpenAI's clients have them; a prompt instead, None for both
+    lenient = False  # its messages are as OpenAI's clients have them
+    completes = None  # it has a prompt in place of messages; None: either
 
     messages: list[dict]
     max_tokens: int
@@ -138,10 +139,10 @@ class Chat:
             except ValueError as error:
                 raise BadRequest(str(error)) from None
         tokens = [*tokens, *self.begin]
-        if not 0 <= min(tokens) <= max(tokens) < tokenizer.size:
-            raise BadRequest(f"tokens are numbers from 0 to {tokenizer.size - 1}")
         if len(tokens) + min(self.max_tokens, 1) > context:
             raise BadRequest(f"the prompt takes {len(tokens)} tokens, in a context of {context}")
+        if not 0 <= min(tokens) <= max(tokens) < tokenizer.size:
+            raise BadRequest(f"tokens are numbers from 0 to {tokenizer.size - 1}")
         return tokens, dropped
 
     def looked_at(self, prompt: list[int], start: int) -> int:
@@ -193,7 +194,7 @@ def parse_given(prompt) -> str | list[int]:
 
 
 def parse_tokens(name: str, tokens) -> list[int]:
-    if not isinstance(tokens, list) or not all(type(token) is int for token in tokens):
+    if not isinstance(tokens, list) or not {*map(type, tokens)} <= {int}:
         raise BadRequest(f"{name} must be a list of tokens, which are whole numbers")
     return tokens
 
@@ -573,7 +574,7 @@ class ChatServer:
             tokens = reply.watch(engine, tokens, chat.alternatives is not None)
             texts = self.tokenizer.stream_text(tokens, prompt)
             if chat.skip_special_tokens:
-                texts = reply.without_tools(texts, special)
+                texts = reply.without_tools(texts, special, chat.completes)
             for text in reply.until(chat.stop, texts):
                 yield text
                 check()
@@ -698,16 +699,20 @@ class Reply:
         begun = sum("logprob" in token for token in prompt)
         return {"prompt": prompt, "dropped": self.dropped, "begun": begun, "seed": self.seed}
 
-    def without_tools(self, texts: Iterator[str], special: dict) -> Iterator[str]:
-        """The texts, "" for those of the calculator's blocks. The prompt's reply may have begun in one."""
+    def without_tools(self, texts: Iterator[str], special: dict, tells_all: bool) -> Iterator[str]:
+        """The texts, "" for those of the calculator's blocks, and for an end that has no beginning.
+
+        The prompt's reply may have begun in a block.
+        """
         starts = special["<|python_start|>"], special["<|output_start|>"]
         ends = special["<|python_end|>"], special["<|output_end|>"]
         borders = *starts, *ends, special["<|assistant_start|>"]
         inside = next((token for token in reversed(self.prompt) if token in borders), None) in starts
         for text in texts:  # each is the last token's
             inside = inside or self.last_token in starts
-            del self.fresh[len(self.fresh) - inside :]
-            yield "" if inside else text
+            hidden = inside or self.last_token in ends
+            del self.fresh[len(self.fresh) - (hidden and not tells_all) :]
+            yield "" if hidden else text
             inside = inside and self.last_token not in ends
 
     def until(self, stops: tuple[str, ...], texts: Iterator[str]) -> Iterator[str]:
@@ -772,7 +777,7 @@ CHANGING = {  # what would change a reply and cannot be had, with the values tha
     "n": [1], "best_of": [1], "presence_penalty": [0], "frequency_penalty": [0],
     "length_penalty": [1], "logit_bias": [{}], "min_p": [0], "typical_p": [1], "min_tokens": [0],
     "ignore_eos": [False], "stop_token_ids": [[]], "bad_words": [[]], "use_beam_search": [False],
-    "tools": [[]], "tool_choice": ["none", "auto"], "functions": [[]], "function_call": ["none", "auto"],
+    "tool_choice": ["none", "auto"], "function_call": ["none", "auto"],  # tools may then be left alone
     "response_format": [{"type": "text"}],
     "suffix": [""], "structured_outputs": [], "guided_json": [], "guided_regex": [], "guided_choice": [],
     "grammar": [], "modalities": [["text"]], "audio": [], "web_search_options": [],
@@ -830,7 +835,7 @@ class OpenAIChat(Chat):
         if self.alternatives is None:
             return None
         fresh, reply.fresh = reply.fresh, []
-        ended = reply.tokens and fresh and fresh[-1] in reply.tokenizer.stops
+        ended = not self.completes and fresh and fresh[-1] in reply.tokenizer.stops
         return self.told(fresh[:-1] if ended else fresh, reply)
 
     def told(self, tokens: list, reply: "Reply") -> dict:
@@ -872,7 +877,7 @@ class OpenAIChat(Chat):
 class OpenAICompletion(OpenAIChat):
     """A request of POST /v1/completions: the model goes on with a text, or with its tokens."""
 
-    completes = True
+    completes = True  # and tells of every token: lm-eval takes the last for the one it had written
     kind, streamed_kind, prefix = "text_completion", "text_completion", "cmpl"
     opening = {"text": ""}
 
@@ -880,8 +885,8 @@ class OpenAICompletion(OpenAIChat):
     def parse(cls, body: dict, defaults: dict) -> "OpenAICompletion":
         completion = super().parse(body | {"logprobs": None, "top_logprobs": None}, defaults)
         longest = 0 if body.get("max_tokens") == 0 else completion.max_tokens  # there may be just an echo
-        more = {"echo": typed(body, "echo", bool, False), "alternatives": count(body, "logprobs", ALTERNATIVES)}
-        return dataclasses.replace(completion, max_tokens=longest, **more)
+        echo, others = typed(body, "echo", bool, False), count(body, "logprobs", ALTERNATIVES)
+        return dataclasses.replace(completion, max_tokens=longest, echo=echo, alternatives=others)
 
     def looked_at(self, prompt: list[int], start: int) -> int:
         return super().looked_at(prompt, start) if self.echo else len(prompt)

@@ -50,6 +50,14 @@ def parts(rng: random.Random, size: int) -> bytes:
     return json.dumps({"messages": [{"role": "user", "content": many}] * rng.choice((1, 10))}).encode()
 
 
+def tokens(rng: random.Random, size: int) -> bytes:
+    """Tokens to go on with, or to begin the reply with."""
+    given = [rng.choice((0, 70, 10**6))] * (min(size, rng.choice((600, 90_000))) // 3)
+    text = {"messages": [{"role": "user", "content": "x"}]}
+    fields = rng.choice((text | {"begin": given}, {"prompt": given}, {"prompt": [given]}))
+    return json.dumps(fields | {"details": rng.random() < 0.5}, separators=(",", ":")).encode()
+
+
 def values(rng: random.Random, size: int) -> bytes:
     """A list of one kind of value, again and again."""
     digits = str(rng.getrandbits(rng.choice((3, 60, 900, 3000))))
@@ -84,12 +92,12 @@ def bytes_of_any_kind(rng: random.Random, size: int) -> bytes:
     return rng.choice((rng.randbytes(size), b"\xff" * size, b"\0" * size, b"-" * size, b"1" * size))
 
 
-STRUCTURES = [conversation, parts, values, keys, nested, strings, blanks, bytes_of_any_kind]
+STRUCTURES = [conversation, parts, tokens, values, keys, nested, strings, blanks, bytes_of_any_kind]
 
 
 def chunks(rng: random.Random, body: bytes) -> bytes:
     """The body in chunks, small ones as far as they are allowed."""
-    size, more = max(1, -(-len(body) // rng.choice((1, 8000)))), rng.choice((b"", b";" + b"x" * 200))
+    size, more = max(1, -(-len(body) // rng.choice((1, chat_web.MAX_CHUNKS - 100)))), rng.choice((b"", b";" + b"x" * 200))
     cut = (body[start : start + size] for start in range(0, len(body), size))
     return b"".join(b"%x%s\r\n%s\r\n" % (len(part), more, part) for part in cut) + b"0\r\n\r\n"
 

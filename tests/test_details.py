@@ -204,6 +204,14 @@ def test_a_reply_begins_with_the_tokens_it_was_given():
     assert [each["id"] for each in opening["prompt"]] == [*prompt, *ids[:4], other] and len(rest) == 8
 
 
+def test_old_turns_make_room_for_a_given_beginning():
+    turn = [{"role": "user", "content": "a" * 40}, {"role": "assistant", "content": "b" * 40}]
+    asked = {"messages": [*turn, turn[0]], "max_tokens": 1, "details": True}
+    for begin, dropped in ([], 0), ([70] * 90, 2):
+        opening = parts(post(real_app(context=200), asked | {"begin": begin}))[0]
+        assert opening["dropped"] == dropped and opening["begun"] == len(begin)
+
+
 def test_a_character_that_the_beginning_cuts_in_two_comes_whole():
     first, *rest = "ü".encode()
     app = make_app(ours.ScriptedEngine(*rest, ours.END))
@@ -312,6 +320,8 @@ def test_completions_echo_a_prompt_with_its_logprobs():
         assert abs(value - float(expected[token])) < 1e-4 and 5 <= len(top) <= 6
         assert abs(max(top.values()) - float(expected.max())) < 1e-4 and top[TOKENIZER.show(token)] == value
     assert told["text_offset"] == [sum(map(len, told["tokens"][:i])) for i in range(len(ids))]
+    ends = ask(app, "completions", prompt=[*ids, ours.END], max_tokens=0, echo=True, logprobs=0)
+    assert ends["logprobs"]["tokens"] == [*told["tokens"], "<|assistant_end|>"]
     text = TOKENIZER.decode(ids[1:])
     alone = ask(app, "completions", prompt=text, max_tokens=0, echo=True, logprobs=0)
     assert alone["text"] == text and alone["logprobs"]["token_logprobs"] == told["token_logprobs"][1:]

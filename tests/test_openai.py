@@ -118,16 +118,20 @@ def test_openai_neutral_values_are_taken():
         assert complete(client, **neutral).choices[0].message.content == "Hi"
 
 
+TOOLS = [{"type": "function", "function": {"name": "f", "description": "A tool.", "parameters": {}}}]
 IMAGE = {"type": "image_url", "image_url": {"url": "x"}}
 
 
 @pytest.mark.parametrize("fields, word", [
     ({"n": 2}, "n "), ({"presence_penalty": 0.5}, "presence_penalty"),
     ({"frequency_penalty": 1}, "frequency_penalty"),
-    ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"), ({"top_logprobs": 2}, "logprobs"),
+    ({"tools": TOOLS, "tool_choice": "required"}, "tool_choice"),
+    ({"tool_choice": {"type": "function", "function": {"name": "f"}}}, "tool_choice"),
+    ({"top_logprobs": 2}, "logprobs"), ({"logprobs": True, "top_logprobs": True}, "top_logprobs"),
+    ({"logprobs": True, "top_logprobs": -1}, "20"),
     ({"logprobs": True, "top_logprobs": 21}, "20"), ({"extra_body": {"logprobs": 1}}, "logprobs"),
     ({"response_format": {"type": "json_object"}}, "response_format"), ({"seed": 1.5}, "seed"),
-    ({"extra_body": {"min_p": 0.1}}, "min_p"), ({"stop": ["a"] * 5}, "stop"), ({"stop": ""}, "stop"),
+    ({"extra_body": {"min_p": 0.1}}, "min_p"), ({"stop": ["a"] * 17}, "stop"), ({"stop": ""}, "stop"),
     ({"top_p": "x"}, "top_p"),
     ({"temperature": "x"}, "temperature"), ({"stream_options": 1}, "stream_options"),
     ({"messages": [{"role": "user", "content": [IMAGE]}]}, "text parts"),
@@ -144,6 +148,7 @@ def test_openai_what_is_not_supported_is_refused_by_name_with_the_right_exceptio
 
 
 IGNORED = dict(user="me", metadata={"a": "b"}, store=True, reasoning_effort="low", parallel_tool_calls=True)
+IGNORED |= dict(tools=TOOLS, tool_choice="auto", functions=TOOLS)
 IGNORED |= dict(verbosity="low", service_tier="auto", prompt_cache_key="x", safety_identifier="x")
 
 
@@ -285,6 +290,14 @@ def test_openai_a_block_that_the_beginning_of_the_reply_opened_is_left_out_too()
         assert complete(client, [*HELLO, begun]).choices[0].message.content == "408."
 
 
+def test_openai_the_end_of_a_block_that_nothing_began_is_left_out():
+    """As the demo says it where Open WebUI has it continue a reply that was shown without its sum."""
+    with openai_client(*TOKENIZER.encode_reply("34<|python_end|><|output_end|> ok"), END) as (client, _, _):
+        assert complete(client).choices[0].message.content == "34 ok"
+        shown = complete(client, extra_body={"skip_special_tokens": False}).choices[0].message.content
+        assert shown == "34<|python_end|><|output_end|> ok"
+
+
 def test_openai_stop_sequences_are_looked_for_in_what_is_shown():
     with openai_client(*TOLD, END) as (client, _, _):
         assert complete(client, stop="34").choices[0].message.content == "12 × "
@@ -329,7 +342,9 @@ def test_openai_a_completion_may_be_nothing_but_the_echo():
     ({}, "prompt"), ({"prompt": ""}, "prompt"), ({"prompt": ["a", "b"]}, "prompt"), ({"prompt": 5}, "prompt"),
     ({"prompt": [[1], [2]]}, "prompt"), ({"prompt": [1, True]}, "prompt"), ({"prompt": [-1]}, "token"),
     ({"prompt": [10**9]}, "token"), ({"prompt": "a" * 5000}, "4096"),
-    ({"prompt": "a", "logprobs": 6}, "logprobs"), ({"prompt": "a", "logprobs": True}, "logprobs"), ({"prompt": "a", "n": 2}, "n "),
+    ({"prompt": "a", "logprobs": 6}, "logprobs"), ({"prompt": "a", "logprobs": True}, "logprobs"),
+    ({"prompt": "a", "logprobs": "1"}, "logprobs"), ({"prompt": "a", "logprobs": -1}, "logprobs"),
+    ({"prompt": "a", "n": 2}, "n "),
     ({"prompt": "a", "suffix": "b"}, "suffix"), ({"prompt": "a\ud800"}, "surrogate"),
     ({"prompt": "a" * 32001}, "32000"), ({"prompt": "a", "echo": 1}, "echo"),
 ])  # fmt: skip
