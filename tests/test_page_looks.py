@@ -1,11 +1,12 @@
 """The page in Chromium, Firefox and WebKit: tokens, versions, records, what the model reads, base models."""
 
+import contextlib
 import json
 import threading
 
 import pytest
 
-from standins import PAGE_CONFIG, token_of
+from standins import PAGE_CONFIG, Event, token_of
 
 from test_page_engines import bodies, put_messages
 
@@ -444,3 +445,98 @@ def test_a_repetition_penalty_is_offered_where_the_server_knows_it(hand, script)
     hand.wait("state.sheet === null")
     hand.say("Hi")
     assert script.requests[-1]["repetition_penalty"] == 1.3
+
+
+# Comfort ----------------------------------------------------------------------------------------------------
+def test_the_focus_stays_on_the_button_that_was_pressed(hand, script):
+    script.tell("First", ".")
+    hand.say("Hi")
+    script.tell("Second", ".")
+    hand.click('.row:last-child [data-do="again"]')
+    hand.wait("rows.textContent.includes('2 / 2') && !busy() && frame === 0")
+    for name, done in (("earlier", "1 / 2"), ("later", "2 / 2")):
+        hand.evaluate(f"""rows.querySelector('[data-do="{name}"]').focus()""")
+        hand.press_button()
+        hand.wait(f"rows.textContent.includes('{done}') && frame === 0")
+        assert hand.evaluate("document.activeElement.dataset.do") == name
+    hand.evaluate("""rows.lastElementChild.querySelector('[data-do="look"]').focus()""")
+    hand.press_button()
+    hand.wait("rows.querySelector('.tokens span') !== null && frame === 0")
+    assert hand.evaluate("document.activeElement.dataset.do") == "look"
+
+
+def test_a_version_is_not_turned_away_from_a_reply_that_streams(hand, script):
+    put_messages(hand, "Hi", "First.")
+    hand.click('.row:last-child [data-do="again"]')
+    hand.wait("rows.textContent.includes('2 / 2') && !busy() && frame === 0")
+    more = threading.Event()
+    script.answer("So", more, " far.")
+    hand.enter("More")
+    hand.wait("rows.textContent.includes('So')")
+    hand.click('.row:nth-child(2) [data-do="earlier"]')
+    hand.wait("$('notice').textContent.includes('still being written')")
+    more.set()
+    hand.finished()
+    assert bodies(hand)[-1] == "So far."
+
+
+def test_nothing_goes_on_behind_the_end_of_a_reply(hand, script):
+    script.tell("It", ".")
+    hand.say("Hi")
+    look(hand)
+    hand.click('.tokens [data-i="0"]')
+    hand.seen('.facts [data-do="alternative"]')
+    ends = f"""document.querySelector('.facts [data-token="{token_of("<|assistant_end|>")}"]')"""
+    assert hand.evaluate(f"{ends}.disabled")
+
+
+def test_a_long_replys_tokens_are_drawn_in_blocks_of_which_far_ones_are_skipped(hand, script):
+    words = [f" word{i}" for i in range(4000)]
+    read = Event(prompt=[{"id": 1, "token": "<|bos|>"}], begun=0, dropped=0, seed=1)
+    whole = b"".join(bytes(Event(token=word, gpu=0, id=7, logprob=-0.1, alternatives=[])) for word in words)
+    script.answer(read, whole)
+    hand.say("Count")
+    look(hand)
+    hand.wait("frame === 0 && !rows.querySelector('.changed')")
+    blocks = hand.evaluate("""[...rows.querySelectorAll(".tokens > div")].map(
+        block => block.lastChild.checkVisibility({ contentVisibilityAuto: true }))""")
+    assert len(blocks) > 30 and sum(blocks) < len(blocks) / 2
+    assert tokens(hand) == words
+
+
+def test_the_tokens_of_a_reply_fit_a_phone(hand, script):
+    script.tell("It", " is", " long" * 40, "<|python_start|>", "2", finish="length")
+    hand.say("Sum?")
+    hand.resize(480 if hand.name == "webkit" else 360, 700)  # WebKit's window is no narrower
+    hand.evaluate("ACTIONS.look(rows.lastElementChild.querySelector('[data-do=look]'))")
+    hand.seen(".tokens span")
+    hand.click('.tokens [data-i="1"]')
+    hand.seen('[data-do="alternative"]')
+    wide = """[...rows.querySelectorAll("*")].filter(e => e.getBoundingClientRect().right > innerWidth).length"""
+    assert hand.evaluate("log.scrollWidth <= log.clientWidth") and hand.evaluate(wide) == 0
+    small = hand.evaluate("""[...rows.querySelectorAll("button")].map(b => b.getBoundingClientRect())
+        .filter(box => Math.min(box.width, box.height) < 24).length""")
+    assert small == 0
+    hand.click('[data-do="record"]')
+    hand.wait("$('record').open")
+    assert hand.evaluate("$('record').scrollWidth <= $('record').clientWidth")
+
+
+def test_the_real_server_tells_the_page_all_of_it(demo, engines):
+    with contextlib.closing(engines("chromium")) as hand:
+        hand.open(f"http://127.0.0.1:{demo[0]}/")
+        hand.evaluate("set({ temperature: 0 })")
+        hand.say("What is 12*34?")
+        look(hand)
+        assert "".join(tokens(hand)[:-1]) == hand.evaluate("conversation().messages[1].content")
+        assert "".join(hand.texts(".tokens .forced")) == "<|output_start|>408<|output_end|>"
+        read = hand.evaluate("conversation().messages[1][FACTS].prompt.map(it => it.token)")
+        assert read[:2] == ["<|bos|>", "<|user_start|>"] and read[-1] == "<|assistant_start|>"
+        hand.click('.tokens [data-i="1"]')
+        hand.click('.facts [data-do="alternative"]:nth-child(2)')
+        hand.wait("rows.textContent.includes('2 / 2') && !busy()")
+        for version in (3, 4):
+            hand.click('[data-do="record"]')
+            hand.click('[data-do="same"]')
+            hand.wait(f"rows.textContent.includes('{version} / {version}') && !busy()")
+        assert hand.evaluate("conversation().messages[1].versions[2][0].content === conversation().messages[1].content")
