@@ -99,6 +99,9 @@ def test_hovering_tells_of_a_token_and_a_click_keeps_it(hand, script):
     hand.hover('.tokens [data-i="3"]')
     hand.wait("frame === 0")
     assert hand.texts(".facts p")[0].startswith('" is"')
+    hand.click('.tokens [data-i="1"]')  # and a second lets it go
+    hand.hover('.tokens [data-i="2"]')
+    hand.wait("rows.querySelector('.facts p').textContent.startsWith('\" 2\"')")
 
 
 def test_a_tap_tells_of_a_token(hand, script):
