@@ -166,7 +166,8 @@ class Driven(Hands):
     """What WebDriver and its successor have in common: how keys and clicks are written down."""
 
     def pointer(self, x, y, press=True, kind="mouse"):
-        steps = [{"type": "pointerMove", "x": x, "y": y}]
+        steps = [{"type": "pointerMove", "x": x - 1, "y": y}] * (not press)  # WebKit overlooks single ones
+        steps += [{"type": "pointerMove", "x": x, "y": y}]
         if press:
             steps += [{"type": each, "button": 0} for each in ("pointerDown", "pointerUp")]
         self.act({"type": "pointer", "id": kind, "parameters": {"pointerType": kind}, "actions": steps})

@@ -151,6 +151,24 @@ def test_an_alternative_begins_another_continuation_that_is_a_new_version(hand, 
     assert tokens(hand)[2] == " 2", "the earlier reply's tokens are still known"
 
 
+def test_an_alternative_is_taken_while_the_reply_is_still_being_written(hand, script):
+    hand.evaluate("set({ tokens: true })")
+    more = threading.Event()
+    script.tell("It", " is", more, " 2", ".")
+    hand.enter("Sum?")
+    hand.click('.tokens [data-i="1"]')
+    hand.seen('[data-do="alternative"]')
+    assert not hand.visible('[data-do="record"]')
+    script.tell(" sum", ".")
+    hand.click(f'.facts [data-token="{token_of(" the")}"]')
+    hand.wait("rows.textContent.includes('2 / 2') && !busy()")
+    more.set()
+    assert tokens(hand) == ["It", " the", " sum", ".", "<|assistant_end|>"]
+    hand.click('[data-do="earlier"]')
+    hand.wait("rows.textContent.includes('Stopped.')")
+    assert tokens(hand) == ["It", " is"]
+
+
 def test_after_a_reload_the_tokens_are_asked_for_again(hand, script):
     script.tell("It", " is", " 2", ".")
     hand.say("Sum?")
@@ -299,6 +317,19 @@ def test_damaged_versions_are_left_out_and_the_rest_is_shown(hand, damage):
     hand.reload()
     hand.wait("state.current === 'd' && frame === 0 && rows.children.length === 1")
     assert pages(hand) == [] and bodies(hand) == ["It"]
+
+
+def test_an_edit_is_given_up_where_another_version_takes_its_place(hand):
+    put_messages(hand, "Hi", "First.", "More", "Much more.")
+    hand.click('.row:nth-child(2) [data-do="again"]')
+    hand.wait("rows.textContent.includes('2 / 2') && !busy()")
+    hand.click('[data-do="earlier"]')
+    hand.wait("rows.children.length === 4")
+    hand.click('.row:nth-child(4) [data-do="edit"]')
+    hand.seen("#editor")
+    hand.click('[data-do="later"]')
+    hand.wait("rows.children.length === 2 && frame === 0")
+    assert hand.evaluate("state.editing") is None
 
 
 # The record -------------------------------------------------------------------------------------------------
