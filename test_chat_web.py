@@ -1120,9 +1120,10 @@ def test_a_checkpoint_that_does_not_fit_ends_in_a_sentence_with_file_and_reason(
 
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
 def test_nested_tensors_are_refused(base):
+    """By torch itself from 2.15 on."""
     nested = torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])
     write_pair(base / "chatsft_checkpoints" / "d4", weights=extended(lm_head__weight=nested))
-    assert "dict of tensors" in refusal(checkpoint.read, find("sft"), FLOAT32)
+    assert re.search("dict of tensors|Weights only load", refusal(checkpoint.read, find("sft"), FLOAT32))
 
 
 def test_a_model_file_in_torchs_older_forms_is_refused(base):

@@ -1,6 +1,7 @@
 """transformers' own nanochat model and tokenizer, beside what is read of them: logits, greedy tokens, ids."""
 
 import json
+import os
 import pickle
 
 import pytest
@@ -62,6 +63,10 @@ def write_model(folder, encoding, shard="5GB", **config):
     return model
 
 
+@pytest.mark.skipif(
+    not os.environ.get("CI") and not transformers.utils.is_torch_available(),
+    reason="this transformers needs a newer torch",
+)
 @pytest.mark.parametrize("config", SHAPES)
 @pytest.mark.parametrize("shard", ["5GB", "60KB"])
 def test_a_model_that_transformers_wrote_says_what_it_says_there(tmp_path, encoding, config, shard):
