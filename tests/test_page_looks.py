@@ -285,6 +285,7 @@ def test_a_page_closed_in_a_new_version_has_kept_the_earlier(hand, script):
     script.answer("late", before=gate)
     hand.click('.row:last-child [data-do="again"]')
     hand.wait("busy()")
+    assert "First." in hand.evaluate("stored(CONVERSATION + state.current)")
     hand.reload()
     hand.wait("rows.children.length === 2")
     gate.set()
@@ -539,12 +540,12 @@ def test_a_long_replys_tokens_are_drawn_in_blocks_of_which_far_ones_are_skipped(
 
 
 def test_the_tokens_of_a_reply_fit_a_phone(hand, script):
-    script.tell("It", " is", " long" * 40, "<|python_start|>", "2", finish="length")
+    script.tell("It", " is", "long" * 90, "<|python_start|>", "2", finish="length")
     hand.say("Sum?")
     hand.resize(480 if hand.name == "webkit" else 360, 700)  # WebKit's window is no narrower
     hand.evaluate("ACTIONS.look(rows.lastElementChild.querySelector('[data-do=look]'))")
     hand.seen(".tokens span")
-    hand.click('.tokens [data-i="1"]')
+    hand.click('.tokens [data-i="2"]')
     hand.seen('[data-do="alternative"]')
     wide = """[...rows.querySelectorAll("*")].filter(e => e.getBoundingClientRect().right > innerWidth).length"""
     assert hand.evaluate("log.scrollWidth <= log.clientWidth") and hand.evaluate(wide) == 0
