@@ -16,7 +16,6 @@ imports neither torch nor the model code, so that --help is instant.
 import argparse
 import base64
 import contextlib
-import dataclasses
 import errno
 import gc
 import hashlib
@@ -28,7 +27,6 @@ import logging
 import math
 import os
 import queue
-import random
 import re
 import select
 import signal
@@ -38,10 +36,9 @@ import threading
 import time
 import traceback
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -64,7 +61,7 @@ SAMPLING = {
     "repetition_penalty": (1.0, 1.0, 2.0),  # 1 is none
 }  # fmt: skip
 FLAGS = dict(zip("tkm", SAMPLING))  # those that the command line knows too
-SEEDS = (None, 0, 2**31 - 1)  # that the page offers; without one it is random
+MAX_SEED = 2**31 - 1  # that the page offers; without one it is random
 ALTERNATIVES, MAX_ALTERNATIVES = 5, 20  # of a token: on the page and in completions, and in OpenAI's chats
 MAX_STOPS, MAX_STOP_LENGTH = 16, 256  # stop sequences, and characters of one
 MAX_MESSAGES = 500
@@ -72,6 +69,7 @@ MAX_MESSAGE_LENGTH = 8000  # characters of one message
 MAX_CONVERSATION_LENGTH = 32000  # characters of all messages
 MAX_HEAD = 2**17  # bytes, of request line and headers
 MAX_BODY = 2**20  # bytes: 32,000 characters escaped as \uXXXX\uXXXX take 384,000
+TOO_LARGE = f"the body may have {MAX_BODY} bytes at most"
 MAX_VALUES = 40_000  # of [ { , and : in a body, text included: each value costs far more than its bytes
 MAX_CHUNKS = 4096  # of a body that comes in chunks
 MAX_CONNECTIONS = 512  # each is a thread
@@ -92,10 +90,7 @@ SAME_CONVERSATION = 32  # tokens in common; any two share the first few, and it 
 
 @dataclass(frozen=True)
 class Chat:
-    """A request that has been checked: messages as in its JSON, numbers within their limits.
-
-    It also knows how its protocol writes a reply; this one is the page's.
-    """
+    """A request that has been checked, and how its protocol writes a reply; this one is the page's."""
 
     lenient = False  # its messages are as OpenAI's clients have them
     completes = None  # it has a prompt in place of messages; None: either
@@ -109,14 +104,14 @@ class Chat:
     stop: tuple[str, ...] = ()
     streamed: bool = True
     skip_special_tokens: bool = False  # leaves out the calculator's blocks
+    looks_back: bool = False  # the tokens of text or reply that are in the prompt have probabilities too
     echo: bool = False  # the reply begins with the prompt
 
     @classmethod
     def parse(cls, body: dict, defaults: dict) -> "Chat":
         """Raises BadRequest for what no reading makes sense of; numbers out of range are clamped."""
-        rows = {name: (defaults.get(name, usual), *ends) for name, (usual, *ends) in SAMPLING.items()}
-        sampling = {name: clamp(name, body.get(name), *row) for name, row in rows.items()}
-        seed = typed(body, "seed", int, None)
+        sampling = {name: clamp(name, body.get(name), usual) for name, usual in defaults.items()}
+        seed, details = typed(body, "seed", int, None), typed(body, "details", bool, False)
         completes = "prompt" in body and "messages" not in body if cls.completes is None else cls.completes
         return cls(
             [] if completes else parse_messages(body.get("messages"), cls.lenient),
@@ -124,42 +119,37 @@ class Chat:
             sampling | {"seed": None if seed is None else seed % 2**63},  # torch's range
             given=parse_given(body.get("prompt")) if completes else None,
             begin=parse_tokens("begin", body.get("begin") or []),
-            alternatives=ALTERNATIVES if typed(body, "details", bool, False) else None,
+            alternatives=ALTERNATIVES if details else None,
+            looks_back=details,
         )
 
-    def prompt(self, tokenizer, context: int) -> tuple[list[int], int]:
-        """The tokens that the model reads, and how many messages found no room."""
-        tokens, dropped = self.given, 0
+    def prompt(self, tokenizer, context: int) -> tuple[list[int], int, int]:
+        """The tokens that the model reads, how many come before text or reply, and messages without room."""
+        tokens, start, dropped = self.given, 0, 0
         if isinstance(self.given, str):
-            tokens = [tokenizer.special["<|bos|>"], *tokenizer.encode(self.given)]
+            tokens, start = [tokenizer.special["<|bos|>"], *tokenizer.encode(self.given)], 1
         if self.messages:
             try:
                 room = max(context - len(self.begin), 0)
                 tokens, dropped = tokenizer.fit_prompt(self.messages, room, self.max_tokens)
             except ValueError as error:
                 raise BadRequest(str(error)) from None
+            start = len(tokens) - tokens[::-1].index(tokenizer.special["<|assistant_start|>"])
         tokens = [*tokens, *self.begin]
         if len(tokens) + min(self.max_tokens, 1) > context:
             raise BadRequest(f"the prompt takes {len(tokens)} tokens, in a context of {context}")
         if not 0 <= min(tokens) <= max(tokens) < tokenizer.size:
             raise BadRequest(f"tokens are numbers from 0 to {tokenizer.size - 1}")
-        return tokens, dropped
-
-    def looked_at(self, prompt: list[int], start: int) -> int:
-        """From which place on the prompt's tokens get probabilities too: those that begin a text or reply."""
-        if self.alternatives is None:
-            return len(prompt)
-        if self.given is not None:
-            return 1 if isinstance(self.given, str) else 0
-        return len(prompt) - prompt[::-1].index(start)
+        return tokens, start, dropped
 
     def write(self, pieces: Iterator[str], reply: "Reply", model: str) -> Iterator[bytes]:
         """The reply's pieces of text as events. A failure is the last one, and there is no `done` then."""
         yield b""  # sends the headers: the client may know that its turn has come
         try:
-            for number, text in enumerate(pieces):
-                if number == 0 and self.alternatives is not None:
-                    yield event(reply.opening())
+            first = next(pieces, "")  # the prompt has been read; an empty reply has none
+            if self.alternatives is not None:
+                yield event(reply.opening())
+            for text in itertools.chain([first], pieces):
                 facts = reply.facts(reply.fresh.pop(0)) if reply.fresh else {}
                 yield event({"token": text, "gpu": reply.gpu} | facts) if text or facts else b""
             for token in reply.fresh:  # the stop token, which has no text
@@ -170,26 +160,38 @@ class Chat:
             yield event({"error": failure.description})
 
 
-def clamp(name: str, value, default, low, high):
+def clamp(name: str, value, default):
     """A sampling value within its limits; None is the default."""
     if value is None:
         return default
-    whole = isinstance(low, int)
-    right = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not right or (isinstance(value, float) and (not math.isfinite(value) or whole and value % 1)):
+    _, low, high = SAMPLING[name]
+    whole = type(low) is int
+    if type(value) not in (int, float) or not -math.inf < value < math.inf or whole and value % 1:
         raise BadRequest(f"{name} must be a {'whole ' if whole else ''}number from {low} to {high}")
     return type(low)(min(max(value, low), high))
+
+
+def typed(body: dict, name: str, kind: type, default, most: int | None = None):
+    """body[name] if it is of this kind, and a number from 0 to `most`; None is the default."""
+    value = body.get(name)
+    if value is None:
+        return default
+    if type(value) is not kind:
+        raise BadRequest(f"{name} must be of type {kind.__name__}")
+    if most is not None and not 0 <= value <= most:
+        raise BadRequest(f"{name} is from 0 to {most} here")
+    return value
 
 
 def parse_given(prompt) -> str | list[int]:
     """The text or the tokens that a completion goes on with."""
     if isinstance(prompt, list) and len(prompt) == 1 and not isinstance(prompt[0], int):
         prompt = prompt[0]  # a batch of one
-    if not prompt or not isinstance(prompt, (str, list)) or len(prompt) > MAX_CONVERSATION_LENGTH:
-        raise BadRequest(f"prompt must be a text, or a list of tokens, of 1 to {MAX_CONVERSATION_LENGTH}")
+    if not prompt or not isinstance(prompt, (str, list)):
+        raise BadRequest("prompt must be a text, or a list of tokens, and not empty")
     if isinstance(prompt, list):
         return parse_tokens("prompt", prompt)
-    check_characters("the prompt", prompt)
+    check_text("the prompt", prompt, MAX_CONVERSATION_LENGTH)
     return prompt
 
 
@@ -199,7 +201,9 @@ def parse_tokens(name: str, tokens) -> list[int]:
     return tokens
 
 
-def check_characters(what: str, text: str) -> None:
+def check_text(what: str, text: str, limit: int) -> None:
+    if len(text) > limit:
+        raise BadRequest(f"{what} has {len(text)} characters: {limit} is the limit")
     if re.search("[\ud800-\udfff]", text):
         raise BadRequest(f"{what} holds half a surrogate pair, which is no character")
 
@@ -216,34 +220,27 @@ def parse_messages(messages, lenient: bool = False) -> list[dict]:
         raise BadRequest(f"{total} characters are too many: {MAX_CONVERSATION_LENGTH} is the limit of all")
     system = [message["content"] for message in checked if message["role"] == "system" and message["content"]]
     rest = [message for message in checked if message["role"] != "system"]
-    if not rest:
-        raise BadRequest("the last message must be the user's, or the assistant's for its reply to go on")
-    if not system:
-        return rest
-    if all(message["role"] != "user" for message in rest):
-        raise BadRequest("a system message needs a message of the user's")
-    return [{"role": "system", "content": "\n\n".join(system)}, *rest]
+    if not rest or system and all(message["role"] != "user" for message in rest):
+        raise BadRequest("with a system message there must be one of the user's, if only as the last message")
+    return [{"role": "system", "content": "\n\n".join(system)}, *rest] if system else rest
 
 
 def parse_message(number: int, message, lenient: bool) -> dict:
+    if not isinstance(message, dict):
+        raise BadRequest(f"message {number}: role and content are missing")
     message = plain(number, message) if lenient else message
-    role, content = (message.get(key) if isinstance(message, dict) else None for key in ("role", "content"))
+    role, content = message.get("role"), message.get("content")
     if role not in ("user", "assistant") and (role != "system" or number > 1 and not lenient):
         where = "" if lenient else ", in the first one,"
         raise BadRequest(f'message {number}: role must be "user", "assistant" or{where} "system"')
     if not isinstance(content, str) or not content and (role == "user" or not lenient):
         raise BadRequest(f"message {number}: content must be a text, and not empty")
-    if len(content) > MAX_MESSAGE_LENGTH:
-        raise BadRequest(f"message {number} has {len(content)} characters: {MAX_MESSAGE_LENGTH} is the limit")
-    check_characters(f"message {number}", content)
+    check_text(f"message {number}", content, MAX_MESSAGE_LENGTH)
     return {"role": role, "content": content}
 
 
 class ClientGone(Exception):
     """The client hung up; there is nobody to answer."""
-
-
-TOO_LARGE = f"the body may have {MAX_BODY} bytes at most"
 
 
 def read_json(environ: dict) -> dict:
@@ -325,10 +322,9 @@ class Worker:
 
 
 class Pool:
-    """The workers. Who finds one idle takes it from the queue. Others wait in line, first come, first served.
+    """The workers. Who finds none idle waits in line, first come, first served.
 
-    Each waits on a queue of its own, to which a worker comes that is given back. On one queue for all,
-    requests that look after their client between two waits would lose their turn.
+    Each waits on a queue of its own: on one for all, who looks after its client in between loses its turn.
     """
 
     def __init__(self):
@@ -344,42 +340,33 @@ class Pool:
     def take(self, address: str, preference: Callable[[Worker], int], check: Callable[[], None]) -> Worker:
         """The idle worker with the highest preference, or the next that comes back.
 
-        ServiceUnavailable if too many wait, or too long, or nothing is left to wait for. `check` may raise
-        too.
+        ServiceUnavailable if too many wait, or too long, or for nothing. `check` may raise too.
         """
         with self.lock:
             if idle := [self.idle.get_nowait() for _ in range(self.idle.qsize())]:
                 best = max(idle, key=preference)  # of equals the one that has been idle longest
-                idle.remove(best)
                 for worker in idle:
-                    self.idle.put(worker)
+                    if worker is not best:
+                        self.idle.put(worker)
                 return best
             if len(self.line) >= MAX_WAITING or [*self.line.values()].count(address) >= MAX_WAITING // 2:
                 raise busy(f"all workers are busy, and {MAX_WAITING} requests wait or half as many of yours")
             place: queue.Queue[Worker] = queue.Queue()
             self.line[place] = address
         try:
-            return self.wait(place, check)
+            for _ in range(WAIT_SECONDS * 10):
+                with contextlib.suppress(queue.Empty):
+                    return place.get(timeout=0.1)
+                check()
+                if not self.workers:
+                    raise busy("no worker is left")
+            raise busy(f"no worker was free for {WAIT_SECONDS} seconds")
         except BaseException:
-            self.leave(place)
+            with self.lock:
+                came = self.line.pop(place, None) is None  # a worker, in this very moment
+            if came:
+                self.give_back(place.get_nowait())
             raise
-
-    def wait(self, place: queue.Queue, check: Callable[[], None]) -> Worker:
-        for _ in range(WAIT_SECONDS * 10):
-            with contextlib.suppress(queue.Empty):
-                return place.get(timeout=0.1)
-            check()
-            if not self.workers:
-                raise busy("no worker is left")
-        raise busy(f"no worker was free for {WAIT_SECONDS} seconds")
-
-    def leave(self, place: queue.Queue) -> None:
-        """Gives up a place in line, and the worker that may have come to it in the same moment."""
-        with self.lock:
-            if self.line.pop(place, None) is not None:
-                return
-        with contextlib.suppress(queue.Empty):
-            self.give_back(place.get_nowait())
 
     def give_back(self, worker: Worker) -> None:
         with self.lock:
@@ -434,11 +421,8 @@ CORS = {
     "Access-Control-Expose-Headers": "X-Dropped-Messages, X-Prompt-Tokens, Retry-After",
     "Access-Control-Max-Age": "86400",
 }
+READ, SEND = ["GET", "HEAD", "OPTIONS"], ["POST", "OPTIONS"]  # what paths answer
 NO_CACHE = "no-cache, no-transform"  # proxies that compress would hold events back
-
-
-class ChatRequest(Request):
-    reply: "Reply | None" = None  # once the request has a worker
 
 
 class ChatServer:
@@ -449,25 +433,26 @@ class ChatServer:
         self.page = page
         self.pool = Pool()
         self.tokenizer = None
-        self.name: str | None = None
+        self.name: str | None = None  # as people read it
         self.context: int | None = None  # tokens
         self.demo = self.base = False
         self.created = int(time.time())
         self.draining = threading.Event()  # no new replies
         self.stopping = threading.Event()  # and no more of the running ones
         self.routes = {
-            "/": ("GET", self.on_page),
-            "/chat/completions": ("POST", self.on_chat),
-            "/health": ("GET", self.on_health),
-            "/stats": ("GET", self.on_stats),
-            "/v1/chat/completions": ("POST", lambda request: self.on_chat(request, OpenAIChat)),
-            "/v1/completions": ("POST", lambda request: self.on_chat(request, OpenAICompletion)),
-            "/v1/models": ("GET", self.on_models),
+            "/": (READ, self.on_page),
+            "/chat/completions": (SEND, self.on_chat),
+            "/health": (READ, self.on_health),
+            "/stats": (READ, self.on_stats),
+            "/v1/chat/completions": (SEND, lambda request: self.on_chat(request, OpenAIChat)),
+            "/v1/completions": (SEND, lambda request: self.on_chat(request, OpenAICompletion)),
+            "/v1/models": (READ, self.on_models),
         }
 
     def open(self, name: str, tokenizer, demo: bool = False, base: bool = False) -> None:
         """All workers are in the pool: chats are welcome."""
         self.name, self.demo, self.base = name, demo, base
+        self.model_id = re.sub(r"[^\w.-]+", "-", name)  # as OpenAI's clients have it
         self.context = self.pool.workers[0].engine.context
         self.tokenizer = tokenizer
 
@@ -477,7 +462,7 @@ class ChatServer:
         return bool(self.tokenizer and self.pool.workers)
 
     def __call__(self, environ, start_response):
-        request = ChatRequest(environ)
+        request = Request(environ)
         try:
             response = self.dispatch(request)
         except HTTPException as error:
@@ -488,97 +473,69 @@ class ChatServer:
             log.exception("a fault of the server's own")
             response = refusal(request, InternalServerError("a fault of the server's own; see its log"))
         response.headers.extend(CORS)
-        if not request.reply:  # whose own line is written at its end
+        if not hasattr(request, "reply"):  # which writes its own line, at its end
             line = ascii(f"{request.method} {request.path}"[:200])
             log.info("%s %s %d", request.remote_addr or "-", line, response.status_code)
         return response(environ, start_response)
 
-    def dispatch(self, request: ChatRequest) -> Response:
+    def dispatch(self, request: Request) -> Response:
         path = request.path.rstrip("/") or "/"
         path = "/v1/models" if path.startswith("/v1/models/") else path
         if path not in self.routes:
             raise NotFound(f"there is nothing here; there is {', '.join(self.routes)}")
-        method, handler = self.routes[path]
-        allowed = [method, *(["HEAD"] if method == "GET" else []), "OPTIONS"]
+        allowed, handler = self.routes[path]
         if request.method == "OPTIONS":
             return Response(status=204, headers={"Allow": ", ".join(allowed)})
         if request.method not in allowed:
             raise MethodNotAllowed(allowed, f"{request.path} answers {' and '.join(allowed)}")
         return handler(request)
 
-    def on_chat(self, request: ChatRequest, protocol: type[Chat] = Chat) -> Response:
+    def on_chat(self, request: Request, protocol: type[Chat] = Chat) -> Response:
         """A reply, streamed or whole. What can be refused is refused before a worker is taken."""
         if not self.ready:
             raise busy("every GPU has failed" if self.tokenizer else "the model is still loading")
-        self.check_waiting(None)
+        self.check(None, self.draining)
         chat = protocol.parse(read_json(request.environ), self.settings.sampling)
-        prompt, dropped = chat.prompt(self.tokenizer, self.context)
-        reply = Reply(request.remote_addr or "-", len(chat.messages), dropped, prompt, self.tokenizer)
-        pieces = self.pieces(chat, prompt, reply, request.environ.get("werkzeug.socket"))
+        prompt, start, dropped = chat.prompt(self.tokenizer, self.context)
+        reply = Reply(request.remote_addr or "-", len(chat.messages), dropped, prompt, self.tokenizer, start)
+        pieces = self.pieces(chat, reply, request.environ.get("werkzeug.socket"))
         next(pieces)  # it has its worker, and gives it back however it ends, even if nobody reads it
         request.reply = reply
         if chat.streamed:
-            response = Response(chat.write(pieces, reply, self.name), mimetype="text/event-stream")
+            response = Response(chat.write(pieces, reply, self.model_id), mimetype="text/event-stream")
             response.call_on_close(pieces.close)
         else:
-            response = json_response(chat.whole(pieces, reply, self.name))
+            response = json_response(chat.whole(pieces, reply, self.model_id))
         headers = {"Cache-Control": NO_CACHE, "X-Accel-Buffering": "no"}  # the second is nginx's
         response.headers.extend(headers | {"X-Dropped-Messages": dropped, "X-Prompt-Tokens": len(prompt)})
         return response
 
-    def check_waiting(self, sock: socket.socket | None) -> None:
-        """Raises what ends a request that waits for its turn: its client's leaving, or the server's."""
+    def check(self, sock: socket.socket | None, closing: threading.Event) -> None:
+        """Raises what ends a request early: its client's leaving, or the server's."""
         if hung_up(sock):
             raise ClientGone
-        if self.draining.is_set():
+        if closing.is_set():
             raise busy("the server is shutting down")
 
-    def pieces(self, chat: Chat, prompt: list[int], reply: "Reply", sock) -> Iterator[str]:
+    def pieces(self, chat: Chat, reply: "Reply", sock: socket.socket | None) -> Iterator[str]:
         """Waits for a worker, yields "", and then the reply's text, a piece for every token, maybe "".
 
         The worker goes back however this ends. Once it is there, whatever fails is an HTTPException, whose
         sentence a stream that has begun passes on.
         """
-        looked = -math.inf
-
-        def check() -> None:
-            nonlocal looked
-            if time.monotonic() < looked + LOOK_SECONDS:
-                return
-            looked = time.monotonic()
-            if hung_up(sock):
-                raise ClientGone
-            if self.stopping.is_set():
-                raise busy("the server is shutting down")
 
         def shared_tokens(worker: Worker) -> int:
-            tokens = worker.engine.shared_prefix(prompt)
+            tokens = worker.engine.shared_prefix(reply.prompt)
             return tokens if tokens >= SAME_CONVERSATION else 0
 
-        worker = self.pool.take(reply.client, shared_tokens, lambda: self.check_waiting(sock))
+        worker = self.pool.take(reply.client, shared_tokens, lambda: self.check(sock, self.draining))
         if self.draining.is_set():  # only a worker that is out by then does a shutdown wait for
             self.pool.give_back(worker)
             raise busy("the server is shutting down")
         try:
             reply.gpu = worker.gpu_id
             yield ""
-            check()  # the client may have left while it waited
-            engine, special = worker.engine, self.tokenizer.special
-            looked_at = chat.looked_at(prompt, special["<|assistant_start|>"])
-            how = chat.sampling | {"details": chat.alternatives, "echo": looked_at, "check": check}
-            tokens = engine.generate(prompt, chat.max_tokens, **how)
-            reply.prompt = [*prompt[:looked_at], *itertools.islice(tokens, len(prompt) - looked_at)]
-            if chat.echo:
-                reply.fresh += reply.prompt[looked_at:]
-                yield self.tokenizer.decode(prompt[isinstance(chat.given, str) :])
-            tokens = reply.watch(engine, tokens, chat.alternatives is not None)
-            texts = self.tokenizer.stream_text(tokens, prompt)
-            if chat.skip_special_tokens:
-                texts = reply.without_tools(texts, special, chat.completes)
-            for text in reply.until(chat.stop, texts):
-                yield text
-                check()
-            reply.finish = "stop" if reply.stopped or reply.last_token in reply.tokenizer.stops else "length"
+            yield from self.texts(chat, reply, worker.engine, sock)
         except ClientGone:  # or it closed its sending side only, and reads this
             raise BadRequest("the connection was closed from the client's side") from None
         except HTTPException:
@@ -594,6 +551,33 @@ class ChatServer:
             self.pool.give_back(worker)
             log.info("%s", reply)
 
+    def texts(self, chat: Chat, reply: "Reply", engine, sock: socket.socket | None) -> Iterator[str]:
+        """The reply's tokens as the engine gives them, and their text, as far as it is to be seen."""
+        looked = -math.inf
+
+        def check() -> None:
+            nonlocal looked
+            if time.monotonic() >= looked + LOOK_SECONDS:
+                looked = time.monotonic()
+                self.check(sock, self.stopping)
+
+        check()  # the client may have left while it waited
+        prompt = reply.prompt
+        known = len(prompt) if chat.alternatives is None or not chat.looks_back else reply.start
+        how = chat.sampling | {"details": chat.alternatives, "echo": known, "check": check}
+        tokens = engine.generate(prompt, chat.max_tokens, **how)
+        reply.prompt = [*prompt[:known], *itertools.islice(tokens, len(prompt) - known)]
+        if chat.echo:
+            reply.fresh += reply.prompt[known:]
+            yield self.tokenizer.decode(prompt[reply.start :])
+        texts = self.tokenizer.stream_text(reply.watch(engine, tokens), prompt)
+        if chat.skip_special_tokens:
+            texts = reply.without_tools(texts, chat.given is not None)
+        for text in reply.until(chat.stop, texts):
+            yield text
+            check()
+        reply.finish = "stop" if reply.stopped or reply.last_token in self.tokenizer.stops else "length"
+
     def examine(self, worker: Worker) -> None:
         """After a failure: a worker whose engine still computes goes on, another one leaves the pool."""
         mode = worker.engine.mode
@@ -605,9 +589,8 @@ class ChatServer:
             self.pool.retire(worker)
             log.exception("%s is lost; %d workers are left", worker.device, len(self.pool.workers))
 
-    def on_page(self, request: ChatRequest) -> Response:
-        rows = SAMPLING | {"seed": SEEDS}
-        defaults = {name: default for name, (default, _, _) in rows.items()} | self.settings.sampling
+    def on_page(self, request: Request) -> Response:
+        rows = SAMPLING | {"seed": (None, 0, MAX_SEED)}
         return self.page.response({
             "model": self.name,
             "device": next((worker.device.partition(":")[0] for worker in self.pool.workers), None),
@@ -616,18 +599,18 @@ class ChatServer:
             "demo": self.demo,
             "base": self.base,
             "dtype": self.settings.dtype,
-            "sampling": {name: {"default": defaults[name], "low": low, "high": high}
-                         for name, (_, low, high) in rows.items()},
+            "sampling": {name: {"default": self.settings.sampling.get(name, usual), "low": low, "high": high}
+                         for name, (usual, low, high) in rows.items()},
             "limits": {"messages": MAX_MESSAGES, "message": MAX_MESSAGE_LENGTH,
                        "conversation": MAX_CONVERSATION_LENGTH},
         })  # fmt: skip
 
-    def on_health(self, request: ChatRequest) -> Response:
+    def on_health(self, request: Request) -> Response:
         gpus, available = self.settings.num_gpus, self.pool.available
         report = {"status": "ok", "ready": self.ready, "num_gpus": gpus, "available_workers": available}
         return json_response(report, 200 if report["ready"] else 503)
 
-    def on_stats(self, request: ChatRequest) -> Response:
+    def on_stats(self, request: Request) -> Response:
         available, workers = self.pool.available, list(self.pool.workers)  # in this order none counts twice
         return json_response({
             "total_workers": len(workers),
@@ -636,15 +619,14 @@ class ChatServer:
             "workers": [{"gpu_id": worker.gpu_id, "device": worker.device} for worker in workers],
         })  # fmt: skip
 
-    def on_models(self, request: ChatRequest) -> Response:
+    def on_models(self, request: Request) -> Response:
         """The one model there is, in OpenAI's list or by its id."""
         if not self.ready:
             raise busy("there is no model yet")
-        name = model_id(self.name)
-        model = {"id": name, "object": "model", "created": self.created, "owned_by": "nanochat"}
+        model = {"id": self.model_id, "object": "model", "created": self.created, "owned_by": "nanochat"}
         asked = request.path.removeprefix("/v1/models").strip("/")
-        if asked not in ("", name):
-            raise NotFound(f"there is no such model; there is {name}")
+        if asked not in ("", self.model_id):
+            raise NotFound(f"there is no such model; there is {self.model_id}")
         return json_response(model if asked else {"object": "list", "data": [model]})
 
     def close(self, seconds: float) -> None:
@@ -664,6 +646,7 @@ class Reply:
     dropped: int  # messages that found no room
     prompt: list[int]
     tokenizer: object
+    start: int = 0  # of the prompt's tokens this is the first that is the text's or the reply's
     started: float = field(default_factory=time.monotonic)
     gpu: int | None = None
     reused: int = 0
@@ -676,12 +659,13 @@ class Reply:
     stopped: bool = False  # by a stop sequence
     finish: str = "client left"
 
-    def watch(self, engine, tokens: Iterator[int], keeps: bool) -> Iterator[int]:
+    def watch(self, engine, tokens: Iterator[int]) -> Iterator[int]:
         for token in tokens:
             if self.first is None:
                 self.first, self.reused, self.seed = time.monotonic(), engine.reused, engine.seed
             self.tokens, self.last_token = self.tokens + 1, token
-            self.fresh += [token] * keeps
+            if hasattr(token, "logprob"):
+                self.fresh.append(token)
             yield token
 
     def facts(self, token: int) -> dict:
@@ -694,20 +678,17 @@ class Reply:
 
     def opening(self) -> dict:
         """What the page is told before a reply: what the model has read, and the seed."""
-        show, facts = self.tokenizer.show, self.facts
-        prompt = [{"id": token, "token": show(token)} | facts(token) for token in self.prompt]
-        begun = sum("logprob" in token for token in prompt)
+        prompt = [{"id": each, "token": self.tokenizer.show(each)} | self.facts(each) for each in self.prompt]
+        begun = sum("logprob" in each for each in prompt)
         return {"prompt": prompt, "dropped": self.dropped, "begun": begun, "seed": self.seed}
 
-    def without_tools(self, texts: Iterator[str], special: dict, tells_all: bool) -> Iterator[str]:
-        """The texts, "" for those of the calculator's blocks, and for an end that has no beginning.
-
-        The prompt's reply may have begun in a block.
-        """
+    def without_tools(self, texts: Iterator[str], tells_all: bool) -> Iterator[str]:
+        """The texts, "" for those of the calculator's blocks, and for an end that has no beginning."""
+        special = self.tokenizer.special
         starts = special["<|python_start|>"], special["<|output_start|>"]
         ends = special["<|python_end|>"], special["<|output_end|>"]
-        borders = *starts, *ends, special["<|assistant_start|>"]
-        inside = next((token for token in reversed(self.prompt) if token in borders), None) in starts
+        begun = [token for token in self.prompt[self.start :] if token in starts + ends]
+        inside = bool(begun) and begun[-1] in starts
         for text in texts:  # each is the last token's
             inside = inside or self.last_token in starts
             hidden = inside or self.last_token in ends
@@ -717,7 +698,7 @@ class Reply:
 
     def until(self, stops: tuple[str, ...], texts: Iterator[str]) -> Iterator[str]:
         """The texts up to the first stop sequence that is whole. What may yet become one is held back."""
-        kept = ""
+        kept, beginnings = "", {stop[:size] for stop in stops for size in range(1, len(stop))}
         for text in texts:
             kept += text
             if found := [(kept.index(stop) + len(stop), -len(stop)) for stop in stops if stop in kept]:
@@ -725,9 +706,7 @@ class Reply:
                 end, size = min(found)  # the first to be whole, and of those the longest
                 yield kept[: end + size]
                 return
-            longest = min(len(kept), max(map(len, stops), default=1) - 1)
-            held = (size for size in range(longest, 0, -1) if any(s.startswith(kept[-size:]) for s in stops))
-            size = next(held, 0)
+            size = max((len(beginning) for beginning in beginnings if kept.endswith(beginning)), default=0)
             yield kept[: len(kept) - size]
             kept = kept[len(kept) - size :]
         if kept:
@@ -764,9 +743,8 @@ def json_response(data: dict, status: int = 200) -> Response:
 
 def refusal(request: Request, error: HTTPException) -> Response:
     """An error as JSON, in the shape of its path's protocol, with the headers that it brings."""
-    kind = "invalid_request_error" if error.code < 500 else "server_error"
-    ours, openais = {"detail": error.description}, openai_error(error.description, kind)
-    response = json_response(openais if request.path.startswith("/v1/") else ours, error.code)
+    told = openai_error(error) if request.path.startswith("/v1/") else {"detail": error.description}
+    response = json_response(told, error.code)
     response.headers.extend(header for header in error.get_headers() if header[0] != "Content-Type")
     return response
 
@@ -803,8 +781,8 @@ class OpenAIChat(Chat):
         longest = SAMPLING["max_tokens"][2] if longest == -1 else longest  # some clients' word for no limit
         options = typed(body, "stream_options", dict, {})
         most = MAX_ALTERNATIVES if typed(body, "logprobs", bool, False) else 0
-        others = count(body, "top_logprobs", most) or 0
-        return dataclasses.replace(
+        others = typed(body, "top_logprobs", int, 0, most)
+        return replace(
             super().parse(body | {"max_tokens": longest}, defaults),
             stop=stop_sequences(body.get("stop")),
             streamed=typed(body, "stream", bool, False),
@@ -816,13 +794,12 @@ class OpenAIChat(Chat):
     def usage(self, reply: "Reply") -> dict:
         """Tokens as they were counted; a stop token is none of the reply's."""
         written = reply.tokens - (reply.last_token in reply.tokenizer.stops)
-        read, details = len(reply.prompt), {"cached_tokens": reply.reused}
-        counts = {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
-        return counts | {"prompt_tokens_details": details}
+        read, details = len(reply.prompt), {"prompt_tokens_details": {"cached_tokens": reply.reused}}
+        return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written} | details
 
     def frame(self, kind: str, model: str) -> dict:
-        name = f"{self.prefix}-{random.getrandbits(64):016x}"
-        return {"id": name, "object": kind, "created": int(time.time()), "model": model_id(model)}
+        name = f"{self.prefix}-{os.urandom(8).hex()}"
+        return {"id": name, "object": kind, "created": int(time.time()), "model": model}
 
     def part(self, text: str) -> dict:
         return {"delta": {"content": text} if text else {}}
@@ -835,7 +812,7 @@ class OpenAIChat(Chat):
         if self.alternatives is None:
             return None
         fresh, reply.fresh = reply.fresh, []
-        ended = not self.completes and fresh and fresh[-1] in reply.tokenizer.stops
+        ended = self.given is None and fresh and fresh[-1] in reply.tokenizer.stops
         return self.told(fresh[:-1] if ended else fresh, reply)
 
     def told(self, tokens: list, reply: "Reply") -> dict:
@@ -865,7 +842,7 @@ class OpenAIChat(Chat):
                 yield event(frame | {"choices": [], "usage": self.usage(reply)})
             yield b"data: [DONE]\n\n"
         except HTTPException as failure:
-            yield event(openai_error(failure.description, "server_error"))
+            yield event(openai_error(failure))
 
     def whole(self, pieces: Iterator[str], reply: "Reply", model: str) -> dict:
         message = self.message("".join(pieces))
@@ -885,11 +862,8 @@ class OpenAICompletion(OpenAIChat):
     def parse(cls, body: dict, defaults: dict) -> "OpenAICompletion":
         completion = super().parse(body | {"logprobs": None, "top_logprobs": None}, defaults)
         longest = 0 if body.get("max_tokens") == 0 else completion.max_tokens  # there may be just an echo
-        echo, others = typed(body, "echo", bool, False), count(body, "logprobs", ALTERNATIVES)
-        return dataclasses.replace(completion, max_tokens=longest, echo=echo, alternatives=others)
-
-    def looked_at(self, prompt: list[int], start: int) -> int:
-        return super().looked_at(prompt, start) if self.echo else len(prompt)
+        echo, others = typed(body, "echo", bool, False), typed(body, "logprobs", int, None, ALTERNATIVES)
+        return replace(completion, max_tokens=longest, echo=echo, looks_back=echo, alternatives=others)
 
     def part(self, text: str) -> dict:
         return {"text": text}
@@ -910,33 +884,13 @@ class OpenAICompletion(OpenAIChat):
         }
 
 
-def count(body: dict, name: str, most: int) -> int | None:
-    number = typed(body, name, int, None)
-    if not 0 <= (number or 0) <= most:
-        raise BadRequest(f"{name} is from 0 to {most} here")
-    return number
+def openai_error(error: HTTPException) -> dict:
+    kind = "invalid_request_error" if error.code < 500 else "server_error"
+    return {"error": {"message": error.description, "type": kind, "param": None, "code": None}}
 
 
-def openai_error(sentence: str, kind: str) -> dict:
-    return {"error": {"message": sentence, "type": kind, "param": None, "code": None}}
-
-
-def model_id(name: str) -> str:
-    return re.sub(r"[^\w.-]+", "-", name)
-
-
-def typed(body: dict, name: str, kind: type, default):
-    """body[name] if it is of this kind; None is the default."""
-    value = body.get(name)
-    if value is not None and type(value) is not kind:
-        raise BadRequest(f"{name} must be of type {kind.__name__}")
-    return default if value is None else value
-
-
-def plain(number: int, message):
+def plain(number: int, message: dict) -> dict:
     """A message as the seed's protocol has it: `developer` is `system`, text parts are a text, null is ""."""
-    if not isinstance(message, dict):
-        return message
     if called := [name for name in ("tool_calls", "function_call", "audio") if message.get(name)]:
         raise BadRequest(f"message {number}: {called[0]} is not supported")
     role, content = message.get("role"), message.get("content")
@@ -970,12 +924,11 @@ class Page:
             self.html = path.read_text(encoding="utf-8")
         except OSError as error:
             raise SystemExit(f"{path}: {error.strerror}; it belongs beside chat_web.py") from None
-        script = re.search("<script>(.*?)</script>", self.html, re.DOTALL)
-        if self.SLOT not in self.html or not script:
-            raise SystemExit(f"{path}: it is not this server's page: its script or {self.SLOT} is missing")
-        digest = base64.b64encode(hashlib.sha256(script[1].encode()).digest()).decode()
+        scripts = re.findall("<script>(.*?)</script>", self.html, re.DOTALL)
+        digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()) for script in scripts]
+        allowed = " ".join(f"'sha256-{digest.decode()}'" for digest in digests)
         self.headers = {
-            "Content-Security-Policy": f"default-src 'none'; script-src 'sha256-{digest}'; "
+            "Content-Security-Policy": f"default-src 'none'; script-src {allowed}; "
             "connect-src 'self'; style-src 'unsafe-inline'; img-src 'self' data:; "
             "base-uri 'none'; form-action 'none'",  # other sites may frame it: it has no login to steal
             "X-Content-Type-Options": "nosniff",
@@ -992,10 +945,7 @@ class Page:
 
 
 class RequestReader(io.RawIOBase):
-    """A socket's bytes until a deadline for all of them: a timeout alone starts anew with every byte.
-
-    HTTPException when more than `left` of them have come: without it a head may take six megabytes.
-    """
+    """A socket's bytes, up to a number and a deadline: a timeout alone would start anew with every byte."""
 
     def __init__(self, sock: socket.socket, seconds: float):
         self.sock, self.deadline, self.left = sock, time.monotonic() + seconds, MAX_HEAD
@@ -1012,21 +962,17 @@ class RequestReader(io.RawIOBase):
         return received
 
 
-UNFLUSHED = (b"HTTP/1.1 100 Continue\r\n\r\n", b"0\r\n\r\n")  # what werkzeug writes without a flush after it
-
-
 class ResponseWriter(io.RawIOBase):
     """Joins werkzeug's pieces, so that an event is one packet, and bounds the time of waiting for readers."""
+
+    UNFLUSHED = (b"HTTP/1.1 100 Continue\r\n\r\n", b"0\r\n\r\n")  # after these werkzeug does not flush
 
     def __init__(self, sock: socket.socket, seconds: float):
         self.sock, self.patience, self.pieces = sock, seconds, []
 
-    def writable(self) -> bool:
-        return True
-
     def write(self, data) -> int:
         self.pieces.append(bytes(data))
-        if self.pieces[-1] in UNFLUSHED:
+        if self.pieces[-1] in self.UNFLUSHED:
             self.flush()
         return len(data)
 
@@ -1108,10 +1054,7 @@ class Connection(WSGIRequestHandler):
         self.read_on(self.headers["Content-Length"])
 
     def read_on(self, length: str | None = None) -> None:
-        """Reads what a client still sends after its answer, or it would see a reset and no answer.
-
-        A body may take as long as one that is not refused.
-        """
+        """Reads what a client still sends, as long as any body may take: a reset would hide its answer."""
         left = int(length) if length and re.fullmatch("[0-9]{1,7}", length) else DRAINED
         with contextlib.suppress(OSError, http.client.HTTPException):
             self.connection.shutdown(socket.SHUT_WR)  # so that who reads up to the end has it now
@@ -1119,10 +1062,8 @@ class Connection(WSGIRequestHandler):
                 left -= len(data)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """For requests that never reach the application."""
         log.info("%s %s %d", self.client_address[0], ascii(getattr(self, "requestline", "")[:200]), code)
-        sentence = explain or message or HTTPStatus(code).description
-        self.wfile.write(raw_refusal(code, sentence))
+        self.wfile.write(raw_refusal(code, explain or message or HTTPStatus(code).description))
         self.wfile.flush()
         self.close_connection, self.reader.raw.left = True, DRAINED
         self.read_on()
@@ -1130,23 +1071,20 @@ class Connection(WSGIRequestHandler):
     def version_string(self) -> str:
         return "chat_web"
 
-    def log_request(self, code="-", size="-") -> None:
+    def log_request(self, *args) -> None:
         pass  # the application writes its own line, at the end
 
-    def log_error(self, format: str, *args) -> None:
-        pass  # a request that timed out before it was one
+    log_error = log_request  # and there is none of what timed out before it was a request
 
 
 class Server(ThreadedWSGIServer):
     """A thread per connection, up to MAX_CONNECTIONS."""
 
     def __init__(self, listener: socket.socket, app: ChatServer):
-        host, port = listener.getsockname()[:2]
-        super().__init__(host, port, app, Connection, fd=listener.fileno())
+        super().__init__(*listener.getsockname()[:2], app, Connection, fd=listener.fileno())
         listener.close()  # werkzeug has a copy; this one would keep accepting after shutdown
-        self.connected: Counter[str] = Counter()  # address -> connections
+        self.connected: dict[socket.socket, str] = {}  # and from which address each is
         self.refused: dict[socket.socket, float] = {}  # and until when each is read, the oldest first
-        self.lock = threading.RLock()
         self.descriptors = math.inf
         with contextlib.suppress(ImportError):  # on Windows
             import resource
@@ -1161,35 +1099,38 @@ class Server(ThreadedWSGIServer):
             raise
 
     def process_request(self, request, client_address) -> None:
-        if not self.admit(request, client_address[0]):
+        """A thread for a connection, unless there are too many, or half of the limit from its address."""
+        addresses = [*self.connected.values()]
+        full = len(addresses) >= MAX_CONNECTIONS or addresses.count(client_address[0]) >= MAX_CONNECTIONS // 2
+        if full or self.is_short_of_descriptors(request):
             log.info("%s 503: too many connections", client_address[0])
             return self.refuse(request)
+        self.connected[request] = client_address[0]
         try:
             super().process_request(request, client_address)
         except BaseException:  # no thread could be started
-            self.dismiss(client_address[0])
+            del self.connected[request]
             raise
 
     def process_request_thread(self, request, client_address) -> None:
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self.dismiss(client_address[0])
+            del self.connected[request]
+
+    def is_short_of_descriptors(self, newest: socket.socket) -> bool:
+        """The lowest free one has just become the newest socket's, and each connection may need a second."""
+        return newest.fileno() + len(self.connected) > self.descriptors
 
     def refuse(self, sock: socket.socket) -> None:
         """Tells a connection that it is one too many. It stays open until its client has read that."""
         sock.setblocking(False)
-        sentence = f"too many connections: the limit is {MAX_CONNECTIONS}, half for one address"
         with contextlib.suppress(OSError):
-            sock.send(raw_refusal(503, sentence))
+            sock.send(raw_refusal(503, f"too many connections: {MAX_CONNECTIONS}, or half for one address"))
             sock.shutdown(socket.SHUT_WR)
         self.refused[sock] = time.monotonic() + REQUEST_SECONDS
         if len(self.refused) > MAX_REFUSED or self.is_short_of_descriptors(sock):
-            self.end_refusal(next(iter(self.refused)))
-
-    def end_refusal(self, sock: socket.socket) -> None:
-        del self.refused[sock]
-        self.shutdown_request(sock)
+            self.refused[next(iter(self.refused))] = 0  # the oldest makes room
 
     def service_actions(self) -> None:
         """Reads what refused clients still send. It is called after every connection and in between."""
@@ -1201,26 +1142,8 @@ class Server(ThreadedWSGIServer):
             except OSError as error:
                 ended = not isinstance(error, BlockingIOError)
             if ended or time.monotonic() > deadline:
-                self.end_refusal(sock)
-
-    def admit(self, sock: socket.socket, address: str) -> bool:
-        """Counts a connection, unless there are too many, or its address has half of all there may be."""
-        with self.lock:
-            own, total = self.connected[address], self.connected.total()
-            full = total >= MAX_CONNECTIONS or own >= MAX_CONNECTIONS // 2
-            full = full or self.is_short_of_descriptors(sock)
-            self.connected[address] += not full
-            return not full
-
-    def is_short_of_descriptors(self, newest: socket.socket) -> bool:
-        """The lowest free one has just become the newest socket's, and each connection may need a second."""
-        with self.lock:
-            return newest.fileno() + self.connected.total() > self.descriptors
-
-    def dismiss(self, address: str) -> None:
-        with self.lock:
-            self.connected[address] -= 1
-            self.connected += Counter()  # drops addresses whose count is 0
+                del self.refused[sock]
+                self.shutdown_request(sock)
 
     def handle_error(self, request, client_address) -> None:
         if not isinstance(sys.exc_info()[1], OSError):  # those are connections that went away
@@ -1286,7 +1209,8 @@ def parse_args(argv: list[str]) -> Settings:
     for name, (low, high) in (ranges | {"port": (0, 65535), "num_gpus": (1, 1024)}).items():
         if not low <= args[name] <= high:
             raise SystemExit(f"--{name.replace('_', '-')} {args[name]} is not within {low} to {high}")
-    return Settings(sampling={name: args.pop(name) for name in FLAGS.values()}, **args)
+    sampling = {name: args.pop(name, default) for name, (default, _, _) in SAMPLING.items()}
+    return Settings(sampling=sampling, **args)
 
 
 def import_checkpoint():

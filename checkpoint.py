@@ -193,10 +193,10 @@ def depth_then_age(folder: Path) -> tuple[int, float]:
 def find_tokenizer(folder: Path, root: Path, base: Path) -> Path:
     """The one near the model, which may be a link to where another is near; else the base directory's."""
     levels = [folder, *folder.parents[:2], folder.resolve(), *folder.resolve().parents[:2], root, base]
-    for place in (place for level in levels for place in (level, level / "tokenizer")):
-        for path in (place / "tokenizer.pkl", place / "tokenizer.json"):
-            if path.is_file():
-                return path
+    names = ("tokenizer.pkl", "tokenizer.json", "tokenizer/tokenizer.pkl", "tokenizer/tokenizer.json")
+    for path in (level / name for level in levels for name in names):
+        if path.is_file():
+            return path
     places = f"there and in the two folders above, in tokenizer/ of each, and in {base / 'tokenizer'}"
     raise CheckpointError(f"no tokenizer.pkl or tokenizer.json for {folder}: looked {places}")
 
@@ -244,8 +244,7 @@ ERAS = (
 
 KEYS = (
     # key ({i} is every layer, {alternate} every second one, the last included); shape; feature it comes with.
-    # R rows of the embeddings, C channels, F is 4 C, N key/value channels, K key/value heads, L layers,
-    # G gate columns, B bigram rows.
+    # R rows, C channels, F 4 C, N key/value channels, K key/value heads, L layers, G gate columns, B bigrams
     ("transformer.wte.weight",                        "R C",  ""),
     ("lm_head.weight",                                "R C",  ""),
     ("transformer.h.{i}.attn.c_q.weight",             "C C",  ""),
@@ -274,9 +273,8 @@ KEYS = (
 def adapt(stored: dict, meta: dict, base_meta: dict, dtype) -> tuple[Era, Config, dict, list[str]]:
     """A state dict of any era as engine.py computes it: the era, config, weights, and notes for the log.
 
-    stored is emptied. base_meta is the meta of the base model that a chat model was tuned from, or {}. Where
-    meta and shapes contradict each other the shapes win, but for vocab_size and n_head, which no shape shows.
-    Raises CheckpointError, whose sentence names no file yet.
+    base_meta is the meta of the base model that a chat model was tuned from, or {}. Shapes win over the meta,
+    but for vocab_size and n_head, which no shape shows. A CheckpointError names no file yet.
     """
     given = model_config(meta)
     layers = [int(match[1]) for key in stored if (match := re.match(r"transformer\.h\.([0-9]{1,4})\.", key))]
@@ -288,22 +286,21 @@ def adapt(stored: dict, meta: dict, base_meta: dict, dtype) -> tuple[Era, Config
     era = next(era for era in ERAS if era.made(stored, max(layers)))
     sizes = sizes_of(stored, given, max(layers) + 1, era)
     check_keys(stored, era, sizes)
-    cast = {}  # lambdas stay float32: they are single numbers, and bfloat16 would round them
-    for key in list(stored):
-        cast[key] = (tensor := stored.pop(key)).to(dtype if tensor.dim() > 1 else torch.float32)
-    windows, notes = pick_windows(era, given, meta, sizes["L"])
-    softcap, why = pick_softcap(era, meta, base_meta)
-    rope_base, said = own_number(given, "rope_base", "rope_theta")
-    foreign = ", ".join(sorted(given.keys() - KNOWN))
-    foreign = foreign and f"model_config has {foreign[:200]}, unknown here: the model may talk badly"
-    notes += filter(None, (why, said, foreign))
+    # Lambdas stay float32: they are single numbers, and bfloat16 would round them.
+    weights = {key: tensor.to(dtype if tensor.dim() > 1 else torch.float32) for key, tensor in stored.items()}
+    notes = []
+    windows = pick_windows(era, given, meta, sizes["L"], notes)
+    softcap = pick_softcap(era, meta, base_meta, notes)
+    rope_base = own_number(given, notes, "rope_base", "rope_theta") or era.rope_base
+    if foreign := ", ".join(sorted(given.keys() - KNOWN)):
+        notes.append(f"model_config has {foreign[:200]}, unknown here: the model may talk badly")
     config = Config(
         sequence_len=given["sequence_len"], vocab_size=given["vocab_size"], n_head=given["n_head"],
         n_kv_head=sizes["K"], n_embd=sizes["C"], windows=windows, softcap=softcap,
-        rope_base=rope_base or era.rope_base, rope_bf16=given.get("rope_bf16", era.rope_bf16),
+        rope_base=rope_base, rope_bf16=given.get("rope_bf16", era.rope_bf16),
         qk_scale=era.qk_scale, gate_factor=era.gate_factor,
     )  # fmt: skip
-    return era, config, to_newest_names(cast, config), notes
+    return era, config, to_newest_names(weights, config), notes
 
 
 def model_config(meta: dict) -> dict:
@@ -356,47 +353,47 @@ def check_keys(weights: dict[str, Tensor], era: Era, sizes: dict[str, int]) -> N
         raise CheckpointError(f"key {unknown[0]} is unknown to {era.name}, which the other keys show")
 
 
-def pick_windows(era: Era, given: dict, meta: dict, n_layer: int) -> tuple[tuple[int | None, ...], list[str]]:
-    """How far each layer sees: the meta's window_pattern, or what nanochat does without one; and notes."""
+def pick_windows(era: Era, given: dict, meta: dict, n_layer: int, notes: list[str]) -> tuple[int | None, ...]:
+    """How far each layer sees: the meta's window_pattern, or what nanochat does without one."""
     long, short = given["sequence_len"], era.short_window(given["sequence_len"])
-    pattern, notes = given.get("window_pattern"), []
+    pattern = given.get("window_pattern")
     if pattern is None and ("lambdas" not in era.features or "device_batch_size" in meta):
-        return (None,) * n_layer, notes  # no windows; only a base model's meta tells its batch size
+        return (None,) * n_layer  # no windows; only a base model's meta tells its batch size
     if pattern is None:
         pattern = "L"
         notes.append("the meta has no window_pattern: every layer sees all, as nanochat loads it")
     if not isinstance(pattern, str) or not re.fullmatch("[SL]+", pattern.upper()):
         raise CheckpointError(f"model_config.window_pattern is {pattern!r}, and not made of S and L")
     windows = [short if pattern.upper()[i % len(pattern)] == "S" else long for i in range(n_layer)]
-    return (*windows[:-1], long), notes  # the last layer is long whatever the pattern says
+    return (*windows[:-1], long)  # the last layer is long whatever the pattern says
 
 
-def own_number(given: dict, *names: str) -> tuple[float | None, str]:
-    """What a model_config says itself of a constant, under any of its names, and a note of it."""
+def own_number(given: dict, notes: list[str], *names: str) -> float | None:
+    """What a model_config says itself of a constant, under any of its names."""
     for name in names:
         if (own := given.get(name)) is not None:
             if isinstance(own, bool) or not isinstance(own, (int, float)) or not 0 < own <= 1e9:
                 raise CheckpointError(f"model_config.{name} is {own!r}, which is no positive number")
-            return float(own), f"{names[0]} {own:g}, from model_config"
-    return None, ""
+            notes.append(f"{names[0]} {own:g}, from model_config")
+            return float(own)
+    return None
 
 
-def pick_softcap(era: Era, meta: dict, base_meta: dict) -> tuple[float, str]:
-    """The softcap, and how it was chosen where the checkpoint cannot tell.
-
-    Models with gated values had 15, and 20 for a week of March 2026, which two defaults among the settings of
-    their base run give away. A chat model whose own settings have a dtype is older.
-    """
-    if (own := own_number(meta["model_config"], "softcap", "logit_softcap"))[0]:
-        return own
-    if era.sign != GATE or era.gate_columns != 32:
-        return 15.0, ""
-    override = 'add "softcap": 15 or 20 to the meta\'s model_config if you know better'
+def pick_softcap(era: Era, meta: dict, base_meta: dict, notes: list[str]) -> float:
+    """The softcap. Where the checkpoint cannot tell, it is guessed, and noted."""
+    own = own_number(meta["model_config"], notes, "softcap", "logit_softcap")
+    if own or era.sign != GATE or era.gate_columns != 32:
+        return own or 15.0
     tuned, base = (of.get("user_config") or {} for of in (meta, base_meta))
+    # For one week it was 20, which two defaults in the base run's settings give away. Chat models whose own
+    # settings have a dtype are older.
     of_that_week = any("adam_beta1" in run and run.get("eval_tokens") == 41943040 for run in (tuned, base))
+    softcap, why = 15.0, "since nothing points to the week of March 2026 that had 20"
     if of_that_week and "dtype" not in tuned:
-        return 20.0, f"softcap 20, guessed from user_config (its eval_tokens and adam_beta1); {override}"
-    return 15.0, f"softcap 15, since nothing points to the week of March 2026 that had 20; {override}"
+        softcap, why = 20.0, "guessed from user_config (its eval_tokens and adam_beta1)"
+    override = 'add "softcap": 15 or 20 to the meta\'s model_config if you know better'
+    notes.append(f"softcap {softcap:g}, {why}; {override}")
+    return softcap
 
 
 def to_newest_names(weights: dict[str, Tensor], config: Config) -> dict[str, Tensor]:
@@ -648,8 +645,7 @@ class Tokenizer:
     """Text to tokens and back. Text is never read as a special token, whoever wrote it."""
 
     def __init__(self, encoding: tiktoken.Encoding, special: dict[str, int]):
-        self.encoding = encoding
-        self.special = special
+        self.encoding, self.special = encoding, special
         self.size = encoding.n_vocab
         self.stops = {special["<|assistant_end|>"], special["<|bos|>"]}
 
@@ -673,14 +669,11 @@ class Tokenizer:
         return [token for part in ids for token in part]
 
     def render(self, messages: list[dict], encode: Callable | None = None) -> list[int]:
-        """A conversation as training wrote it, up to where the reply begins, or goes on.
-
-        A leading system message joins the first user message. An assistant's last one begins the reply.
-        """
+        """A conversation as training wrote it, up to where the reply begins, or with its beginning."""
         tokens, system = [self.special["<|bos|>"]], ""
         for message in messages:
             if message["role"] == "system":
-                system = message["content"] + "\n\n"
+                system = message["content"] + "\n\n"  # it joins the user's
                 continue
             before, system = (system, "") if message["role"] == "user" else ("", system)
             tokens += (encode or self.encode_message)(message["role"], before + message["content"])
@@ -709,16 +702,14 @@ class Tokenizer:
 
         first = bisect.bisect_left(range(len(turns)), True, key=lambda turn: len(prompt(turn)) <= limit)
         if first == len(turns):
-            what = "the system message and the newest message take" if system else "the newest message takes"
             room = f"and only {limit} fit beside the reply in a context of {context} tokens"
-            raise ValueError(f"{what} {len(prompt(first - 1))} tokens, {room}")
+            raise ValueError(f"system and newest message alone take {len(prompt(first - 1))} tokens, {room}")
         return prompt(first), turns[first]
 
     def stream_text(self, tokens: Iterable[int], before: Sequence[int] = ()) -> Iterator[str]:
-        """The text of each token as far as its characters are whole, maybe "": joined, they are the reply.
+        """The text of each token but stop tokens, as far as its characters are whole: joined, the reply.
 
-        Stop tokens have no text. A character that the end cuts in two comes as U+FFFD; one that has begun
-        before the first token comes whole.
+        A character that the end cuts in two comes as U+FFFD, one that has begun in `before` whole.
         """
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         decoder.decode(b"".join(map(self.raw, before[-3:])))  # a character has four bytes at most

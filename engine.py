@@ -2,10 +2,8 @@
 
 checkpoint.py turns files into a `Config` and a dict of weights. `GPT` is the forward pass over them. `Engine`
 reads a prompt through it once and yields the reply token by token. This file knows nothing of files or HTTP.
-It does not batch: one engine writes one reply at a time, and chat_web.py has one engine per GPU.
-
-Up to `Engine` the model stands as one would write it on paper. What follows makes it fast, and a first reader
-may skip it: CPU kernels, then CUDA graphs.
+It does not batch: one engine writes one reply at a time, and chat_web.py has one engine per GPU. What follows
+`Engine` makes it fast, and a first reader may skip it: CPU kernels, then CUDA graphs.
 
 Letters in the shape comments:
     B batch    T tokens in this call    S keys that a query may see, its own included    V vocabulary
@@ -31,7 +29,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# ---- Config ------------------------------------------------------------------------------------------------
+# ---- The transformer ---------------------------------------------------------------------------------------
+
+EPSILON = 2**-23  # of float32, which is what nanochat's RMSNorm has
 
 
 @dataclass(frozen=True)
@@ -64,23 +64,15 @@ class Config:
         return self.qk_scale**2 / math.sqrt(self.head_dim)
 
 
-# ---- The transformer ---------------------------------------------------------------------------------------
-
-EPSILON = 2**-23  # of float32, which is what nanochat's RMSNorm has
-
-
 def rotary_tables(config: Config, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """cos and sin of position * base^(-2c/D), each (sequence_len, 1, D): once for each half of a head.
-
-    The sines of the second half are negated, for `rotate`. Source: RoFormer (Su et al. 2021, section 3.2.2).
-    """
+    """cos and sin of position * base^(-2c/D), each (sequence_len, 1, D): RoFormer (Su et al. 2021), 3.2.2."""
     exponent = torch.arange(0, config.head_dim, 2, dtype=torch.float32, device=device) / config.head_dim
     positions = torch.arange(config.sequence_len, dtype=torch.float32, device=device)
     angle = torch.outer(positions, 1.0 / config.rope_base**exponent)[:, None]
     cos, sin = angle.cos(), angle.sin()
     if config.rope_bf16:
         cos, sin = cos.bfloat16(), sin.bfloat16()
-    return torch.cat((cos, cos), dim=-1).to(dtype), torch.cat((sin, -sin), dim=-1).to(dtype)
+    return torch.cat((cos, cos), dim=-1).to(dtype), torch.cat((sin, -sin), dim=-1).to(dtype)  # for `rotate`
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -89,14 +81,10 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 class GPT:
-    """nanochat's transformer, over a dict of weights with nanochat's names and shapes.
-
-    The dict lacks what the model's era did not have yet. Calling the model gives logits. It trains as it is.
-    """
+    """nanochat's transformer, over a dict of weights with nanochat's names and shapes. It trains as it is."""
 
     def __init__(self, config: Config, weights: dict[str, Tensor]):
-        self.config = config
-        self.weights = weights
+        self.config, self.weights = config, weights  # without those that the model's era did not have yet
         embedding = weights["transformer.wte.weight"]
         self.device, self.dtype = embedding.device, embedding.dtype
         self.cos, self.sin = rotary_tables(config, self.device, self.dtype)
@@ -112,15 +100,14 @@ class GPT:
         w, c, T = self.weights, self.config, ids.size(1)
         positions = cache.positions(T) if cache else torch.arange(T, device=ids.device)
         before = torch.cat((cache.last_token if cache else ids[:, :1], ids[:, :-1]), dim=1)
-        rotary = self.rotary(positions)
-        queries = [T] * (c.n_layer - 1) + [last or T]  # nobody reads the last layer's other positions
+        turn = self.turning(positions)
+        queries = [T] * (c.n_layer - 1) + [min(last or T, T)]  # nobody reads the last layer's other positions
         find_keys = cache.keys_and_mask if cache else partial(keys_and_mask, device=ids.device)
         spans = {(window, n): find_keys(n, T, window) for window, n in set(zip(c.windows, queries))}
 
         x = self.norm(self.embed("transformer.wte", ids))  # (B, T, C)
         if "smear_gate.weight" in w:
-            gate = self.gate(x, "smear_gate.weight")  # (B, T, 1)
-            gate = gate * (positions > 0)[:, None]  # the first token has none before it
+            gate = self.gate(x, "smear_gate.weight") * (positions > 0)[:, None]  # none is before the first
             earlier = self.norm(self.embed("transformer.wte", before))
             x = torch.addcmul(x, w["smear_lambda"][0] * gate, earlier)
         if "bigram_lambdas" in w:
@@ -130,9 +117,10 @@ class GPT:
             x = torch.addcmul(initial[i], x, w["resid_lambdas"][i])
             if "bigram_lambdas" in w:
                 x = torch.addcmul(x, bigram, w["bigram_lambdas"][i])
-            y = self.attention(i, self.norm(x), ids, rotary, n, spans[window, n], cache)
+            y = self.attention(i, self.norm(x), ids, turn, n, spans[window, n], cache)
             x = self.add_linear(x if n == T else x[:, T - n :], y, f"transformer.h.{i}.attn.c_proj")
-            x = self.add_linear(x, self.wide(i, self.norm(x)), f"transformer.h.{i}.mlp.c_proj", sparse=True)
+            inner = self.linear(self.norm(x), f"transformer.h.{i}.mlp.c_fc").relu_()  # (B, n, 4 C)
+            x = self.add_linear(x, inner * inner, f"transformer.h.{i}.mlp.c_proj", sparse=True)
             if i == c.n_layer // 2:
                 middle = x
         if "backout_lambda" in w:
@@ -141,15 +129,17 @@ class GPT:
             cache.advance(ids)
         return self.norm(x)
 
-    def attention(self, i: int, a: Tensor, ids: Tensor, rotary: tuple, n: int, span: tuple, cache) -> Tensor:
+    def attention(self, i: int, a: Tensor, ids: Tensor, turn: Callable, n: int, span: tuple, cache) -> Tensor:
         """Layer i's attention over its normalised input a (B, T, C), of the last n positions -> (B, n, C)."""
         w, c, layer = self.weights, self.config, f"transformer.h.{i}.attn."
         heads = self.qkv(a, layer).view(*a.shape[:2], -1, c.head_dim).to(a.dtype)  # (B, T, H + 2 K, D)
         qk, v = heads.split_with_sizes((c.n_head + c.n_kv_head, c.n_kv_head), 2)
         if f"value_embeds.{i}.weight" in w:
-            share, factor = self.value_gate(i, a)
-            v = torch.addcmul(v, share, self.embed(f"value_embeds.{i}", ids).view_as(v), value=factor)
-        qk = self.norm(self.turn(qk, rotary).to(cache.dtype if cache else a.dtype))
+            gated = f"{layer}ve_gate.weight" in w  # per head, or else all by the same share
+            share = self.gate(a, f"{layer}ve_gate.weight")[..., None] if gated else w["v0_lambdas"][i]
+            embedding = self.embed(f"value_embeds.{i}", ids).view_as(v)
+            v = torch.addcmul(v, share, embedding, value=c.gate_factor if gated else 1)
+        qk = self.norm(turn(qk).to(cache.dtype if cache else a.dtype))
         qk, v = qk.transpose(1, 2), v.transpose(1, 2)  # (B, heads, T, D)
         q, k = qk.split_with_sizes((c.n_head, c.n_kv_head), 1)
         oldest, mask = span
@@ -167,15 +157,6 @@ class GPT:
         how = mask | {"scale": self.config.attention_scale, "enable_gqa": q.size(1) != k.size(1)}
         return F.scaled_dot_product_attention(q, k, v, **how)
 
-    def wide(self, i: int, a: Tensor) -> Tensor:
-        """The inner layer of layer i's MLP: (B, T, C) -> (B, T, 4 C)."""
-        return self.activation(self.linear(a, f"transformer.h.{i}.mlp.c_fc"))
-
-    def activation(self, x: Tensor) -> Tensor:
-        """ReLU squared; x is overwritten."""
-        x = x.relu_()
-        return x * x
-
     def linear(self, x: Tensor, name: str, sparse: bool = False) -> Tensor:
         """x (..., C) times the matrix of that name (N, C) -> (..., N). `sparse`: x has many zeros."""
         return F.linear(x, self.weights[name + ".weight"])
@@ -185,26 +166,15 @@ class GPT:
         return F.rms_norm(x, (x.size(-1),), eps=EPSILON)
 
     def add_linear(self, x: Tensor, y: Tensor, name: str, sparse: bool = False) -> Tensor:
-        """x + linear(y)."""
         return x + self.linear(y, name, sparse)
 
     def embed(self, name: str, ids: Tensor) -> Tensor:
         """Rows of a table: (B, T) -> (B, T, channels)."""
         return F.embedding(ids, self.weights[name + ".weight"])
 
-    def rotary(self, positions: Tensor) -> tuple[Tensor, ...]:
-        """What `turn` needs at these positions (T,)."""
-        return self.cos[positions], self.sin[positions]
-
-    def turn(self, x: Tensor, rotary: tuple) -> Tensor:
-        return rotate(x, *rotary)
-
-    def value_gate(self, i: int, a: Tensor) -> tuple[Tensor, float]:
-        """The share of its value embedding that layer i adds, (B, T, K, 1) or one number, and its factor."""
-        name = f"transformer.h.{i}.attn.ve_gate.weight"
-        if name not in self.weights:
-            return self.weights["v0_lambdas"][i], 1.0
-        return self.gate(a, name)[..., None], self.config.gate_factor
+    def turning(self, positions: Tensor) -> Callable[[Tensor], Tensor]:
+        """What turns queries and keys (B, T, heads, D) at these positions (T,)."""
+        return partial(rotate, cos=self.cos[positions], sin=self.sin[positions])
 
     def gate(self, x: Tensor, name: str) -> Tensor:
         """Numbers from 0 to 1 out of the first channels of x (B, T, C): (B, T, gates)."""
@@ -214,10 +184,9 @@ class GPT:
     def bigram_rows(self, ids: Tensor, before: Tensor, positions: Tensor) -> Tensor:
         """Each token's row of the bigram table (B, T), by nanochat's hash. The first token's is the last."""
         last = self.weights["bigram_embed.embed.weight"].size(0) - 1
-        if ids.device.type == "mps":  # beyond 2**31 its whole numbers are not exact
-            exact = ((36313 * ids.cpu()) ^ (27191 * before.cpu())) % last
-            return torch.where(positions > 0, exact.to(ids.device), last)
-        return torch.where(positions > 0, ((36313 * ids) ^ (27191 * before)) % last, last)
+        exact = "cpu" if ids.device.type == "mps" else ids.device  # MPS rounds whole numbers beyond 2**31
+        rows = ((36313 * ids.to(exact)) ^ (27191 * before.to(exact))) % last
+        return torch.where(positions > 0, rows.to(ids.device), last)
 
     def logits(self, x: Tensor) -> Tensor:
         """What `hidden` gives (..., C) -> float32 logits (..., V), softly capped (Gemma 2, section 2)."""
@@ -249,28 +218,23 @@ class KVCache:
     """Keys and values of one sequence, in memory that is allocated once. `length` tokens of it are valid."""
 
     def __init__(self, config: Config, device: torch.device, dtype: torch.dtype):
-        if device.type == "cpu":
-            dtype = torch.float32  # attention over bfloat16 keys takes six times as long there
-        shape = (config.n_layer, 1, config.n_kv_head, config.sequence_len, config.head_dim)
-        self.dtype = dtype
-        self.keys = torch.empty(shape, device=device, dtype=dtype)
-        self.values = torch.empty(shape, device=device, dtype=dtype)
+        self.dtype = torch.float32 if device.type == "cpu" else dtype  # six times as fast there as bfloat16
+        shape = (2, config.n_layer, 1, config.n_kv_head, config.sequence_len, config.head_dim)
+        self.both = torch.empty(shape, device=device, dtype=self.dtype)
+        self.keys, self.values = self.both.unbind()
         self.layers = list(zip(self.keys.unbind(), self.values.unbind()))
-        self.rewind(0)
+        self.length, self.position = 0, torch.zeros(1, dtype=torch.int64, device=device)  # it, on the device
+        self.last_token = torch.zeros((1, 1), dtype=torch.int64, device=device)  # for smear and bigrams
 
     def rewind(self, length: int, last_token: int = 0) -> None:
         """Forgets all but the first `length` tokens, the last of which is `last_token`."""
         self.length = length
-        self.last_token = torch.tensor([[last_token]], device=self.keys.device)  # for smear and bigrams
-
-    def clear_from(self, start: int) -> None:
-        """Zeroes what lies from there on, where steps look behind a mask: it hides no NaN."""
-        self.keys[..., start:, :] = 0
-        self.values[..., start:, :] = 0
+        self.position.fill_(length)
+        self.last_token.fill_(last_token)
 
     def positions(self, T: int) -> Tensor:
         """Where the next T tokens stand: (T,) int64."""
-        return torch.arange(self.length, self.length + T, device=self.keys.device)
+        return self.position if T == 1 else self.position + torch.arange(T, device=self.position.device)
 
     def keys_and_mask(self, n: int, T: int, window: int | None) -> tuple[int, dict]:
         """As the function, for the last n of the next T tokens."""
@@ -288,7 +252,8 @@ class KVCache:
     def advance(self, ids: Tensor) -> None:
         """Counts ids (1, T), once every layer has stored them."""
         self.length += ids.size(1)
-        self.last_token = ids[:, -1:]
+        self.position += ids.size(1)
+        self.last_token.copy_(ids[:, -1:])
 
 
 # ---- Sampling ----------------------------------------------------------------------------------------------
@@ -297,10 +262,7 @@ MIN_TEMPERATURE = 1e-6  # a smaller one divides logits into infinities, and the 
 
 
 def sample(logits: Tensor, temperature: float, top_k: int, rng: torch.Generator, top_p: float = 1.0) -> int:
-    """Draws a token from logits (V,) float32. Temperature 0 takes the largest, top_k 0 keeps all of them.
-
-    top_p keeps the likeliest, as few as have that share of what top_k left (Holtzman et al. 2019, 3.1).
-    """
+    """Draws a token from logits (V,) float32. Temperature 0 takes the largest, top_k 0 keeps all of them."""
     if temperature == 0:
         return int(logits.argmax())
     temperature = max(temperature, MIN_TEMPERATURE)
@@ -313,7 +275,8 @@ def sample(logits: Tensor, temperature: float, top_k: int, rng: torch.Generator,
 def draw(logits: Tensor, temperature, rng: torch.Generator, top_p=None) -> Tensor:
     """The place of the winner, int64 on the device, by the exponential race that torch.multinomial runs too.
 
-    With top_p the logits are sorted. Both numbers may be tensors: nothing here waits for the device.
+    top_p keeps the likeliest, as few as have that share (Holtzman et al. 2019, 3.1); logits must be sorted.
+    Both numbers may be tensors: nothing here waits for the device.
     """
     probabilities = F.softmax(logits / temperature, dim=-1)
     if top_p is not None:
@@ -357,10 +320,8 @@ def exponential_noise(like: Tensor, rng: torch.Generator) -> Tensor:
 
 # ---- The calculator ----------------------------------------------------------------------------------------
 
-OPERATORS = {
-    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv, ast.UAdd: operator.pos, ast.USub: operator.neg,
-}  # fmt: skip
+OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
+             ast.FloorDiv: operator.floordiv, ast.UAdd: operator.pos, ast.USub: operator.neg}  # fmt: skip
 MAX_EXPRESSION = 1000  # characters; with no power among the operators, this bounds digits and work as well
 LITERAL = r"'[^'\\\n]*'|\"[^\"\\\n]*\""  # no backslashes: nobody agrees what they would count
 
@@ -369,8 +330,7 @@ def calculate(expression: str) -> str | None:
     """The text that answers an expression as Python would print it, or None where there is no answer.
 
     There are two forms: arithmetic (+ - * / // and parentheses over decimal numbers, whose commas are
-    dropped) and one string literal's .count() of another. Nothing is executed: an allow-list walks the syntax
-    tree, in any thread, and needs neither a timer nor a signal.
+    dropped) and one string literal's .count() of another. Nothing is executed: `evaluate` walks a tree.
     """
     if len(expression) > MAX_EXPRESSION:
         return None
@@ -380,16 +340,14 @@ def calculate(expression: str) -> str | None:
     if not arithmetic and re.sub(r"[ ()]", "", outside) != ".count":
         return None
     try:
-        tree = ast.parse(text, mode="eval").body
-        answer = evaluate(tree) if arithmetic else count(tree)
+        answer = evaluate(ast.parse(text, mode="eval").body)
     except (SyntaxError, ValueError, ArithmeticError, RecursionError, MemoryError):
         return None  # not an expression, a division by zero, or nested deeper than the parser goes
-    overflowed = isinstance(answer, float) and not math.isfinite(answer)
-    return None if answer is None or overflowed else str(answer)
+    return None if isinstance(answer, float) and not math.isfinite(answer) else str(answer)
 
 
 def evaluate(tree: ast.AST) -> int | float:
-    """Arithmetic over a syntax tree. ValueError for any node that is not on the list."""
+    """What a syntax tree computes. ValueError for any node that is not on the list."""
     match tree:
         case ast.Constant(value=int() | float() as number):
             return number
@@ -397,15 +355,9 @@ def evaluate(tree: ast.AST) -> int | float:
             return OPERATORS[type(op)](evaluate(operand))
         case ast.BinOp(left=left, op=op, right=right) if type(op) in OPERATORS:
             return OPERATORS[type(op)](evaluate(left), evaluate(right))
-    raise ValueError(f"{type(tree).__name__} is not arithmetic")
-
-
-def count(tree: ast.AST) -> int | None:
-    """'text'.count('part') over a syntax tree, or None for any other tree."""
-    match tree:
         case ast.Call(ast.Attribute(ast.Constant(str(text)), "count"), [ast.Constant(str(part))], []):
             return text.count(part)
-    return None
+    raise ValueError(f"the calculator knows no {type(tree).__name__}")
 
 
 class Calculator:
@@ -415,16 +367,18 @@ class Calculator:
         self.tokenizer = tokenizer
         self.expression: list[int] | None = None  # None outside of a block
         self.forced: deque[int] = deque()
+        self.said: set[int] = set()  # every token of the reply
 
     def resume(self, prompt: list[int]) -> list[bool]:
-        """Takes note of the beginning of the reply, if the prompt ends in one: which tokens were forced."""
+        """Takes note of the reply's beginning, if the prompt ends in one: which of its tokens were forced."""
         start = self.tokenizer.special["<|assistant_start|>"]
-        places = (place for place in range(len(prompt), 0, -1) if prompt[place - 1] == start)
-        return [self.see(token) for token in prompt[next(places, len(prompt)) :]]
+        begun = next((n for n in range(len(prompt), 0, -1) if prompt[n - 1] == start), len(prompt))
+        return [False] * begun + [self.see(token) for token in prompt[begun:]]
 
     def see(self, token: int) -> bool:
         """Takes note of the reply's next token, and says whether it is the one that was forced."""
         special = self.tokenizer.special
+        self.said.add(token)
         forced = bool(self.forced) and self.forced.popleft() == token
         if not forced:
             self.forced.clear()  # in a beginning that was given it may be anything
@@ -462,8 +416,7 @@ class Engine:
 
     def __init__(self, model: GPT, tokenizer, graphs: bool | None = None):
         speak_for(model.device)
-        self.model = model
-        self.tokenizer = tokenizer
+        self.model, self.tokenizer = model, tokenizer
         self.context = model.config.sequence_len
         self.cache = KVCache(model.config, model.device, model.dtype)
         self.rng = torch.Generator(model.device)
@@ -493,75 +446,73 @@ class Engine:
         tokens = self.generate(prompt, max_tokens, temperature, top_k, seed, top_p)
         return filter(None, self.tokenizer.stream_text(tokens))
 
-    def generate(
-        self, prompt: list[int], max_tokens: int, temperature=0.0, top_k=0, seed=None, top_p=1.0, check=None,
-        repetition_penalty=1.0, details: int | None = None, echo: int | None = None,
-    ) -> Iterator[int]:  # fmt: skip
-        """Yields the tokens of a reply, a final stop token included.
+    def generate(self, prompt: list[int], max_tokens: int, temperature=0.0, top_k=0, seed=None, top_p=1.0,
+                 check=None, repetition_penalty=1.0, details=None, echo=None) -> Iterator[int]:  # fmt: skip
+        """Yields the tokens of a reply, a final stop token included. It begins at the first `next`.
 
         It ends after <|assistant_end|> or <|bos|>, after max_tokens, or when the context is full. Temperature
         0 takes the likeliest token, top_k 0 keeps all, and a repetition_penalty above 1 makes the reply's own
         tokens less likely. With `details` each is a `Token` with so many of the likeliest, and with `echo`
         those of the prompt come first, from that place on. `check` is called between chunks of a prompt and
-        may raise. Raises ValueError, at the call, for a prompt that is empty or too long.
+        may raise. Raises ValueError, at the call, for a prompt that is empty or too long, and RuntimeError to
+        whoever reads on when a newer reply has begun.
 
         A seed gives the same reply each time, on the same machine and torch: its prompt is read from an empty
         cache. Without one the seed is random, and what the cache shares with the prompt is not read again,
         which moves logits by rounding errors. A greedy reply stays the same in float32; in bfloat16 it may
         turn where two tokens are about equally likely.
-
-        The reply begins at the first `next`. Whoever reads an older one on then gets a RuntimeError.
         """
         room = self.context - len(prompt)
         if not prompt or room < 0:
             raise ValueError(f"a prompt of {len(prompt)} tokens, where the context holds 1 to {self.context}")
         settings = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
-        echo = len(prompt) if echo is None else echo
-        return self.reply(prompt, min(max_tokens, room), settings, seed, check, repetition_penalty, details, echo)
+        asked = (check, repetition_penalty, details, len(prompt) if echo is None else echo)
+        return self.reply(prompt, min(max_tokens, room), settings, seed, *asked)
 
-    def reply(
-        self, prompt: list[int], budget: int, settings: dict, seed: int | None, check: Callable | None,
-        penalty: float, details: int | None, echo: int,
-    ) -> Iterator[int]:  # fmt: skip
+    @torch.inference_mode()
+    def reply(self, prompt: list[int], budget: int, settings: dict, seed: int | None, check: Callable | None,
+              penalty: float, details: int | None, echo: int) -> Iterator[int]:  # fmt: skip
+        calculator = Calculator(self.tokenizer)
+        forced = calculator.resume(prompt)
+        reply_id = self.begin(prompt, max(echo, 1), settings, seed)
+        if echo == 0:
+            yield Token(prompt[0])  # nothing comes before it
+        for place in range(max(echo, 1), len(prompt), ECHOED):
+            self.go_on_with(reply_id)
+            known = prompt[place : place + ECHOED]
+            logits = self.read(prompt[len(self.cached) : place + len(known) - 1], check, len(known))
+            yield from Token.of(known, logits, details or 0, forced[place:])
+        unread = prompt[len(self.cached) :]  # the model reads these when its next token is needed
+        for _ in range(budget):
+            self.go_on_with(reply_id)
+            token = known = calculator.forced[0] if calculator.forced else None  # forced ones need no logits
+            if known is None and penalty == 1 and details is None and self.graphs:
+                token, unread = self.next_ahead(unread, check), []
+            elif known is None or details is not None:
+                logits, unread = self.logits_after(unread, check), []
+                if known is None:
+                    z = logits if penalty == 1 else penalize(logits, calculator.said, penalty)
+                    token = int(self.graphs.draw(z)) if self.graphs else sample(z, rng=self.rng, **settings)
+                if details is not None:
+                    (token,) = Token.of([token], logits[None], details, [known is not None])
+            calculator.see(token)
+            yield token
+            if token in self.tokenizer.stops:
+                return
+            unread.append(token)
+
+    def begin(self, prompt: list[int], first: int, settings: dict, seed: int | None) -> int:
+        """Makes ready for a reply, whose number it returns. Logits are wanted from the first-th token on."""
         speak_for(self.model.device)
         self.reply_id += 1
-        reply_id, calculator = self.reply_id, Calculator(self.tokenizer)
-        answers = calculator.resume(prompt)
-        begun = len(prompt) - len(answers)
-        forced = [False] * begun + answers
-        head = max(echo - 1, 0)  # what is read for no logits
-        self.reused = min(self.shared_prefix(prompt), head) if seed is None else 0
+        self.reused = min(self.shared_prefix(prompt), first - 1) if seed is None else 0
         del self.cached[self.reused :]
         self.cache.rewind(self.reused, prompt[self.reused - 1])
         self.seed = random.getrandbits(31) if seed is None else seed
         self.rng.manual_seed(self.seed)
         if self.graphs:
             self.graphs.begin(**settings)
-        if echo == 0:
-            yield Token(prompt[0])  # nothing comes before it
-        if self.reused < head < len(prompt) - 1:
-            self.read(prompt[self.reused : head], check)
-        for place in range(head, len(prompt) - 1, ECHOED):
-            self.go_on_with(reply_id)
-            known = prompt[place + 1 : place + 1 + ECHOED]
-            logits = self.read(prompt[place : place + len(known)], check, len(known))
-            yield from Token.of(known, logits, details or 0, forced[place + 1 :])
-        unread = prompt[len(self.cached) :]  # the model reads these when its next token is needed
-        said = set(prompt[begun:])
-        for _ in range(budget):
-            self.go_on_with(reply_id)
-            known = calculator.forced[0] if calculator.forced else None
-            if known is None or details is not None:
-                token = self.next_token(unread, known, settings, penalty, said, details, check)
-                unread = []
-            else:
-                token = known
-            calculator.see(token)
-            said.add(token)
-            yield token
-            if token in self.tokenizer.stops:
-                return
-            unread.append(token)
+        return self.reply_id
 
     def go_on_with(self, reply_id: int) -> None:
         if self.reply_id != reply_id:
@@ -571,60 +522,44 @@ class Engine:
         """How many of a prompt's first tokens are cached. The last is always read: its logits are wanted."""
         return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(self.cached, prompt[:-1])))
 
-    @torch.inference_mode()
-    def next_token(self, unread, known, settings, penalty, said, details, check) -> int:
-        """Reads what is unread, and draws the token that follows it, unless it is known."""
-        if self.graphs and penalty == 1 and details is None:
-            if self.graphs.continues(unread):
-                self.cached += unread
-            else:
-                self.graphs.start_from(self.read(unread, check)[-1], unread[-1])
-            return self.graphs.next_token()
-        logits = self.logits_after(unread, check)
-        token = known
-        if known is None:
-            wanted = logits if penalty == 1 else penalize(logits, said, penalty)
-            token = self.graphs.draw(wanted) if self.graphs else sample(wanted, rng=self.rng, **settings)
-        return token if details is None else Token.of([token], logits[None], details, [known is not None])[0]
+    def next_ahead(self, unread: list[int], check: Callable | None) -> int:
+        """The token behind what is unread, by recorded steps, one of which is under way already."""
+        if self.graphs.pending and unread == [int(self.graphs.token)]:
+            self.cached += unread
+        else:
+            self.graphs.draw(self.logits_after(unread, check))
+        return self.graphs.next_token()
 
     def logits_after(self, unread: list[int], check: Callable | None) -> Tensor:
         """Reads what is unread -> logits (V,), by a recorded step if there is one for it."""
-        if self.graphs and len(unread) == 1 and self.graphs.length == len(self.cached):
+        if self.graphs and len(unread) == 1 and self.cache.length == len(self.cached):
             self.cached += unread
             return self.graphs.read(unread[0])
-        logits = self.read(unread, check)[-1]
-        if self.graphs:
-            self.graphs.stand_behind(unread[-1])
-        return logits
+        return self.read(unread, check)[-1]
 
-    @torch.inference_mode()
     def read(self, ids: list[int], check: Callable | None, last: int = 1) -> Tensor:
         """Reads ids into the cache, in chunks so that memory stays flat -> logits (last, V)."""
-        if self.cache.length != len(self.cached):  # recorded steps do not count there
+        if self.cache.length != len(self.cached):  # a recorded step may have read a token that did not count
             self.cache.rewind(len(self.cached), self.cached[-1])
-        for start in range(0, len(ids), CHUNK):
-            if start and check:
+        for end in range(len(ids) % CHUNK or CHUNK, len(ids) + 1, CHUNK):  # the first may be a short one
+            if end > CHUNK and check:
                 check()
-            chunk = ids[start : start + CHUNK]
-            x = self.model.hidden(torch.tensor([chunk], device=self.model.device), self.cache, last=last)
+            chunk = ids[max(0, end - CHUNK) : end]
+            x = self.model.hidden(torch.tensor([chunk], device=self.model.device), self.cache, last)
             self.cached += chunk
         return self.model.logits(x[0])
 
     def restart(self) -> None:
         """After a failure: forgets everything and goes on, without graphs if need be. Raises if it cannot."""
         try:
-            self.prove()
+            list(self.generate([0], 2))  # of a prompt of one token nothing is reused
+            if self.model.device.type == "cuda":
+                torch.cuda.synchronize(self.model.device)  # raises what went wrong before, too
         except RuntimeError as error:
             if not self.graphs:
                 raise
             self.go_eager(error)
-            self.prove()
-
-    def prove(self) -> None:
-        """Raises if two tokens cannot be drawn, or what the device was asked for before has failed."""
-        list(self.generate([0], 2))  # of a prompt of one token nothing is reused
-        if self.model.device.type == "cuda":
-            torch.cuda.synchronize(self.model.device)
+            self.restart()
 
     def go_eager(self, error: Exception) -> None:
         """Drops all graphs, as torch 2.12 to 2.14 free with one of them memory that the others share."""
@@ -670,17 +605,13 @@ class FastGPT(GPT):
         if self.device.type == "cuda" and self.dtype == torch.bfloat16 and emulates_bfloat16(self.device):
             self.hint = "; this GPU emulates bfloat16, and -d float32 may be faster"
         for i in range(config.n_layer):
-            layer = f"transformer.h.{i}."
-            qkv = layer + "attn.c_qkv.weight"
+            qkv = f"transformer.h.{i}.attn.c_qkv.weight"
             weights[qkv] = torch.cat([weights.pop(qkv.replace("qkv", part)) for part in "qkv"])
-            for name in ("attn.c_qkv", "attn.c_proj", "mlp.c_fc", "mlp.c_proj") if tiles else ():
-                weights[f"{layer}{name}.weight"] = tile_rows(weights.pop(f"{layer}{name}.weight"))
-        if tiles:
-            weights["lm_head.weight"] = tile_rows(weights.pop("lm_head.weight"))
+        for name in [name for name in weights if tiles and (".c_" in name or name == "lm_head.weight")]:
+            weights[name] = tile_rows(weights[name])
         self.step_dtype = torch.float32 if self.on_cpu else self.dtype
-        if self.on_cpu:
-            self.cos, self.sin = rotary_tables(config, self.device, torch.float32)
-            self.epsilon = torch.tensor(EPSILON)
+        self.epsilon = torch.tensor(EPSILON)
+        self.cos, self.sin = rotary_tables(config, self.device, self.step_dtype)
         for name in [name for name in weights if "_gate" in name]:
             weights[name] = weights[name].to(self.step_dtype)
         self.identity = torch.eye(config.head_dim, device=self.device, dtype=self.step_dtype)
@@ -704,12 +635,11 @@ class FastGPT(GPT):
         weight = self.weights[name + ".weight"]
         return torch.addmm(x.flatten(0, 1), y.flatten(0, 1), weight.t()).view_as(x)  # one kernel on GPUs
 
-    def rotary(self, positions: Tensor) -> tuple[Tensor, ...]:
-        cos, sin = super().rotary(positions)
-        return (cos, sin) if len(positions) > 1 else (rotate(self.identity, cos[0], sin[0]),)
-
-    def turn(self, x: Tensor, rotary: tuple) -> Tensor:
-        return x @ rotary[0] if len(rotary) == 1 else super().turn(x, rotary)  # one token turns by a product
+    def turning(self, positions: Tensor) -> Callable[[Tensor], Tensor]:
+        turn = super().turning(positions)
+        if len(positions) > 1:
+            return turn
+        return partial(torch.matmul, other=turn(self.identity)[0])  # one product turns one token
 
     def norm(self, x: Tensor) -> Tensor:
         if not self.on_cpu:
@@ -719,33 +649,27 @@ class FastGPT(GPT):
         return x * factor if x.dtype == torch.float32 else (x * factor).to(x.dtype)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: dict) -> Tensor:
-        if q.size(2) == 1:  # to attention the heads of a group are queries of one head
-            grouped = q.view(q.size(0), k.size(1), -1, q.size(3))
-            if self.on_cpu and q.size(0) == 1 and not mask:
-                return attend_one(grouped, k, v, self.config.attention_scale).view_as(q)
-            return self.attend_all(grouped, k, v, mask).view_as(q)
-        return self.attend_all(q, k, v, mask)
-
-    def attend_all(self, q: Tensor, k: Tensor, v: Tensor, mask: dict) -> Tensor:
+        """With one query, to attention the heads of a group are queries of one head."""
+        grouped = q if q.size(2) > 1 else q.view(q.size(0), k.size(1), -1, q.size(3))
+        if self.on_cpu and q.size(2) == q.size(0) == 1 and not mask:
+            return attend_one(grouped, k, v, self.config.attention_scale).view_as(q)
         if self.device.type == "mps":
-            return attend_on_mps(q * self.config.attention_scale, k, v, **mask)
-        return super().attend(q, k, v, mask)
+            return attend_on_mps(grouped * self.config.attention_scale, k, v, **mask).view_as(q)
+        return super().attend(grouped, k, v, mask).view_as(q)
 
 
 TILE_COLUMNS = {torch.float32: 384, torch.bfloat16: 128}  # at most: as read fastest where it was measured
 PREFILL_ROWS = 128  # from so many rows on, tiles are multiplied one by one
 MIN_SPARSE_BYTES = 2**20  # a smaller matrix is read sooner than the zeros are found
 MAX_USED_SHARE = 0.4  # of a matrix's rows; to read more of them, here and there, takes as long as to read all
+# Of a table's rows. Torch's kernel for it reads about as fast as the memory; those for products do not.
+weighted_sums = partial(torch.embedding_bag, mode=0, include_last_offset=True)
 
 
 def tile_rows(weight: Tensor) -> Tensor:
-    """A matrix (N, C) in tiles of some rows, each transposed: (tiles, C, width).
-
-    There are as many as threads or more, unless they would be narrower than 32. A matrix stays whole where no
-    divisor of N from 16 on is small enough.
-    """
+    """A matrix (N, C) in tiles of some rows, each transposed: (tiles, C, width). Whole if they were tiny."""
     N, C = weight.shape
-    widest = max(32, min(TILE_COLUMNS[weight.dtype], N // torch.get_num_threads()))
+    widest = max(32, min(TILE_COLUMNS[weight.dtype], N // torch.get_num_threads()))  # a tile for each
     width = max(n for n in range(1, widest + 1) if N % n == 0)
     return weight if width < 16 else weight.view(-1, width, C).transpose(1, 2).contiguous()
 
@@ -765,50 +689,33 @@ def tiled_linear(x: Tensor, tiles: Tensor, sparse: bool, prefill_dtype: torch.dt
 
 
 def matvec(x: Tensor, tiles: Tensor, sparse: bool) -> Tensor:
-    """One row x (C,) times tiles (tiles, C, width): (tiles, width).
-
-    That is a weighted sum of a table's rows, a bag of embeddings to torch. Its kernel for that fetches ahead
-    and reads about as fast as the memory; those for products do not. With `sparse`, x has no negative
-    numbers, and rows times zero are not read.
-    """
+    """One row x (C,) times tiles (tiles, C, width): (tiles, width). With `sparse` none is negative."""
     count, C, width = tiles.shape
     rows, starts = places(count, 1, C, C)
-    few = MAX_USED_SHARE * C
-    if sparse and tiles.nbytes >= MIN_SPARSE_BYTES and x.sign().sum(dtype=torch.float32) < few:
+    if sparse and tiles.nbytes >= MIN_SPARSE_BYTES and x.sign().sum(dtype=torch.float32) < MAX_USED_SHARE * C:
         used = x.nonzero().view(-1)
         rows, starts = rows.view(count, C).index_select(1, used).view(-1), starts // C * len(used)
-        x = x.index_select(0, used)
-    return weighted_sums(tiles.view(-1, width), rows, starts, torch.cat([x.to(tiles.dtype)] * count))
-
-
-def weighted_sums(table: Tensor, rows: Tensor, starts: Tensor, amounts: Tensor) -> Tensor:
-    """Sums over rows of a table (..., width), each times its amount -> (sums, width)."""
-    how = {"mode": 0, "per_sample_weights": amounts, "include_last_offset": True}
-    return torch.embedding_bag(table, rows, starts, **how)[0]
+        x = x.index_select(0, used)  # rows times zero are not read
+    amounts = torch.cat([x.to(tiles.dtype)] * count)
+    return weighted_sums(tiles.view(-1, width), rows, starts, per_sample_weights=amounts)[0]
 
 
 @lru_cache(64)
 def places(sums: int, share: int, stride: int, length: int) -> tuple[Tensor, Tensor]:
-    """The rows of sums over `length` rows of a table each, and where in them each sum begins, and the end.
-
-    `share` sums have the same rows, and those of the next begin `stride` further.
-    """
-    first = torch.arange(sums, dtype=torch.int32) // share * stride
+    """The rows of sums over `length` rows of a table each, and where in them each begins, and the end."""
+    first = torch.arange(sums, dtype=torch.int32) // share * stride  # `share` sums are over the same rows
     rows = first[:, None] + torch.arange(length, dtype=torch.int32)
     return rows.view(-1), torch.arange(sums + 1, dtype=torch.int32) * length
 
 
 def attend_one(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-    """Attention of one position's queries (1, K, H / K, D) over keys and values (1, K, S, D): (1, H D).
-
-    A CPU reads many values sooner as weighted sums than by torch's own attention.
-    """
+    """Attention of one position's queries (1, K, H / K, D) to keys and values (1, K, S, D): (H, D)."""
     (_, K, G, D), S = q.shape, k.size(2)
     scores = torch.baddbmm(q.new_empty(()), k[0], q[0].transpose(1, 2), beta=0, alpha=scale)  # (K, S, H / K)
     amounts = scores.transpose(1, 2).softmax(-1).reshape(-1)
     stride = v.stride(1) // D  # rows of the table from one head's values to the next
-    table = v.as_strided(((K - 1) * stride + S, D), (D, 1))
-    return weighted_sums(table, *places(K * G, G, stride, S), amounts)
+    table = v.as_strided(((K - 1) * stride + S, D), (D, 1))  # which a CPU reads faster than attention would
+    return weighted_sums(table, *places(K * G, G, stride, S), per_sample_weights=amounts)[0]
 
 
 def attend_on_mps(q: Tensor, k: Tensor, v: Tensor, attn_mask=None, is_causal=False) -> Tensor:
@@ -833,32 +740,26 @@ RECORDING = threading.Lock()  # CUDA records one graph at a time, whichever its 
 
 
 class StepCache:
-    """A KVCache as a recorded step sees it: only the device knows the position, which counts on by itself.
+    """A KVCache as steps from `start` to `end` see it: only the device knows at which position they are."""
 
-    Its keys are those before `end`, a multiple of `stride`: one recording serves `stride` positions.
-    """
-
-    def __init__(self, cache: KVCache, position: Tensor, last_token: Tensor, end: int, stride: int):
-        self.cache, self.position, self.last_token = cache, position, last_token
-        self.end, self.stride, self.dtype = end, stride, cache.dtype
-
-    def positions(self, T: int) -> Tensor:
-        return self.position
+    def __init__(self, cache: KVCache, start: int, end: int):
+        self.cache, self.start, self.end = cache, start, end
+        self.dtype, self.positions, self.last_token = cache.dtype, cache.positions, cache.last_token
 
     def keys_and_mask(self, n: int, T: int, window: int | None) -> tuple[int, dict]:
-        oldest = 0 if window is None else max(0, self.end - self.stride - window)
+        oldest = 0 if window is None else max(0, self.start - window)
         oldest = oldest // 64 * 64  # kernels want masks aligned, and of numbers: layers would convert bools
-        mask = torch.where(causal_mask(self.position, oldest, self.end, window), 0.0, -torch.inf)
+        mask = torch.where(causal_mask(self.cache.position, oldest, self.end, window), 0.0, -torch.inf)
         return oldest, {"attn_mask": mask.to(self.dtype)}
 
     def append(self, layer: int, k: Tensor, v: Tensor, oldest: int) -> tuple[Tensor, Tensor]:
         keys, values = self.cache.layers[layer]
-        keys.index_copy_(2, self.position, k)
-        values.index_copy_(2, self.position, v)
+        keys.index_copy_(2, self.cache.position, k)
+        values.index_copy_(2, self.cache.position, v)
         return keys[:, :, oldest : self.end], values[:, :, oldest : self.end]
 
     def advance(self, ids: Tensor) -> None:
-        self.position += 1
+        self.cache.position += 1
         self.last_token.copy_(ids)
 
 
@@ -866,8 +767,8 @@ class GraphDecoder:
     """Decodes on the device alone: the next token is being computed while the last one is being sent.
 
     A step, from token to token, is recorded once as CUDA graphs; a launch or two then start all its kernels.
-    Prompts are read without it. On a CPU the steps run unrecorded, which only the tests ask for. Raises
-    RuntimeError for what cannot be recorded, or computes something else afterwards.
+    On a CPU it runs unrecorded, which only tests ask for. Raises RuntimeError for what cannot be recorded, or
+    computes something else afterwards.
     """
 
     def __init__(self, model: GPT, cache: KVCache, rng: torch.Generator):
@@ -875,26 +776,22 @@ class GraphDecoder:
         self.on_cuda = model.device.type == "cuda"
         self.context = model.config.sequence_len
         self.stride = max(STRIDE, self.context // 16)
-        self.pending = False  # whether a step is under way whose token nobody has asked for yet
-        self.slot = 0  # of the newest token's way to the host
-        self.tokens = torch.zeros(2, dtype=torch.int64, pin_memory=self.on_cuda)
-        self.arrived = [torch.cuda.Event(), torch.cuda.Event()] if self.on_cuda else []
+        self.token = torch.zeros((1, 1), dtype=torch.int64, pin_memory=self.on_cuda)  # on the host
         if self.on_cuda:  # graphs run in turn, and share one memory only if they are recorded on one stream
             self.memory, self.stream = torch.cuda.graph_pool_handle(), torch.cuda.Stream(model.device)
-        cache.clear_from(0)
+            self.arrived = torch.cuda.Event()
+        cache.both.zero_()
         number = partial(torch.zeros, device=model.device)
-        self.ids, self.last_token = (number((1, 1), dtype=torch.int64) for _ in range(2))
-        self.position = number(1, dtype=torch.int64)
+        self.ids = torch.zeros_like(cache.last_token)
         self.logits = number(model.config.vocab_size)
         self.temperature, self.top_p, self.top_k = number(()), number(()), number((), dtype=torch.int64)
-        ends = [min(start + self.stride, self.context) for start in range(0, self.context, self.stride)]
+        self.steps, self.draws = [], {}
         with torch.inference_mode():
-            self.steps = []
-            for end in ends:  # the warm-up reads a position in reach: a query that sees no key has no answer
-                self.position.fill_(end - 1)
-                self.steps.append(self.record(partial(self.step, end)))
-            kinds = "greedy", "all", "few", "sorted"
-            self.draws = {kind: self.record(partial(self.choose, kind)) for kind in kinds}
+            for start in range(0, self.context, self.stride):
+                cache.rewind(start)  # for the warm-up: a query that sees no key has no answer
+                self.steps.append(self.record(partial(self.step, start)))
+            for kind in ("greedy", "all", "few", "sorted"):
+                self.draws[kind] = self.record(partial(self.choose, kind))
             self.compare()
 
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
@@ -925,9 +822,9 @@ class GraphDecoder:
                 torch._C._cuda_endAllocateToPool(self.model.device.index, self.memory)
             raise
 
-    def step(self, end: int) -> None:
-        """Reads the token in `ids` into the cache, and leaves the logits of the next."""
-        cache = StepCache(self.cache, self.position, self.last_token, end, self.stride)
+    def step(self, start: int) -> None:
+        """Reads the token in `ids` into the cache, at `start` or up to a stride later -> `logits`."""
+        cache = StepCache(self.cache, start, min(start + self.stride, self.context))
         self.logits.copy_(self.model(self.ids, cache)[0, -1])
 
     def choose(self, kind: str) -> None:
@@ -946,77 +843,56 @@ class GraphDecoder:
 
     def compare(self) -> None:
         """RuntimeError if steps compute something else than the model, behind a prefix or at the end."""
+        V = self.logits.numel()
         for place in {min(5, self.context - 1), self.context - 1}:
-            ids = torch.arange(place + 1, device=self.model.device)[None] % self.logits.numel()
+            ids = torch.arange(place + 1, device=self.model.device)[None] % V
+            self.cache.rewind(0)
             for start in range(0, place, CHUNK):
                 self.model(ids[:, start : min(start + CHUNK, place)], self.cache, last=1)
-            self.ids.copy_(ids[:, -1:])
-            self.last_token.copy_(ids[:, place - 1 : place])
-            self.position.fill_(place)
-            self.steps[place // self.stride]()
-            expected = self.model(ids[:, -1:], self.cache)[0, -1]
-            self.cache.rewind(0)
-            if not (self.logits - expected).abs().max() <= 0.5:  # far more than rounding, less than a fault
+            found = self.read(place % V)
+            self.cache.rewind(place, (place - 1) % V)
+            expected = self.model(ids[:, place:], self.cache)[0, -1]
+            if not (found - expected).abs().max() <= 0.5:  # far more than rounding, less than a fault
                 raise RuntimeError("a recorded step computes something else than the model")
 
     def begin(self, temperature: float, top_k: int, top_p: float) -> None:
         """A new reply. A step that is still under way was the last one's and counts for nothing."""
-        self.pending, self.length = False, -1  # -1: it stands nowhere yet
+        self.pending = False  # whether a step is under way whose token nobody has asked for yet
+        self.cache.both[..., self.cache.length :, :] = 0  # there may be NaNs, which no mask hides
         sorts = "few" if 0 < top_k <= SORTED_LOGITS else "sorted"
         self.kind = "greedy" if temperature == 0 else "all" if not top_k and top_p >= 1 else sorts
         self.temperature.fill_(max(temperature, MIN_TEMPERATURE))
         self.top_k.fill_(top_k or self.logits.numel())
         self.top_p.fill_(top_p if top_p < 1 else 2.0)  # 2 keeps all: a sum that rounds to 1 would not
 
-    def continues(self, ids: list[int]) -> bool:
-        """Whether the step under way is the one that reads these tokens."""
-        return self.pending and ids == [self.sent_token]
-
-    def stand_behind(self, last_token: int) -> None:
-        """The next step is the one behind last_token, up to which the cache holds all."""
-        self.last_token.fill_(last_token)
-        self.length = self.cache.length
-        self.cache.clear_from(self.length)  # of what an earlier reply left there
-        self.position.fill_(self.length)
-
     def read(self, token: int) -> Tensor:
         """One step alone -> the logits (V,) behind a token."""
         self.ids.fill_(token)
-        self.steps[self.length // self.stride]()
-        self.length += 1
+        self.run_step()
         return self.logits.clone()
 
-    def draw(self, logits: Tensor) -> int:
-        self.logits.copy_(logits)
-        self.draws[self.kind]()
-        return int(self.ids)
+    def run_step(self) -> None:
+        self.steps[self.cache.length // self.stride]()
+        self.cache.length += 1
 
-    def start_from(self, logits: Tensor, last_token: int) -> None:
-        """Draws from logits. The cache holds all tokens up to last_token."""
+    def draw(self, logits: Tensor) -> Tensor:
+        """The token (1, 1) that is drawn from logits (V,)."""
         if self.pending:
             self.rng.set_state(self.before)  # the draw of the step under way did not count
-        self.stand_behind(last_token)
         self.logits.copy_(logits)
         self.draws[self.kind]()
-        self.send()
+        return self.ids
 
     def next_token(self) -> int:
-        """The newest token, once the step that follows it is under way."""
-        slot, self.pending = self.slot, self.length < self.context
+        """The token that was drawn last, once the step that follows it is under way."""
+        self.token.copy_(self.ids, non_blocking=True)
+        if self.on_cuda:
+            self.arrived.record(torch.cuda.current_stream(self.model.device))
+        self.pending = self.cache.length < self.context
         if self.pending:
             self.before = self.rng.get_state()
-            self.steps[self.length // self.stride]()
+            self.run_step()
             self.draws[self.kind]()
-            self.length += 1
-            self.send()
         if self.on_cuda:
-            self.arrived[slot].synchronize()
-        self.sent_token = int(self.tokens[slot])
-        return self.sent_token
-
-    def send(self) -> None:
-        """Lets the token in `ids` travel to the host."""
-        self.slot = 1 - self.slot
-        self.tokens[self.slot].copy_(self.ids.view(()), non_blocking=True)
-        if self.on_cuda:
-            self.arrived[self.slot].record(torch.cuda.current_stream(self.model.device))
+            self.arrived.synchronize()
+        return int(self.token)

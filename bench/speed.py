@@ -66,7 +66,11 @@ def with_sparse_activations(model: engine.GPT) -> engine.GPT:
     """The same random model, where one activation in ten is not zero, and not every second one."""
     sparse, threshold = copy.copy(model), 1.28 * 0.02 * model.config.n_embd**0.5
 
-    sparse.activation = lambda x: (x - threshold).relu_().square()
+    def linear(x: torch.Tensor, name: str, sparse: bool = False) -> torch.Tensor:
+        y = model.linear(x, name, sparse)
+        return y - threshold if name.endswith("c_fc") else y
+
+    sparse.linear = linear
     return sparse
 
 

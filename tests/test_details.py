@@ -54,6 +54,14 @@ def test_logprobs_of_every_goldens_reply_are_the_models_own(golden):
             check_facts(read, own[start - 1 :], 3)
 
 
+def test_logprobs_of_a_long_prompt_are_the_models_own_however_it_is_cut(monkeypatch):
+    monkeypatch.setattr(engine, "CHUNK", 70)
+    model, ids = tiny_model(context=300), [number * 7 % V for number in range(200)]
+    for echo in (1, 60, 71, 150, 199):
+        read = list(engine.Engine(model, NoTools).generate(ids, 0, details=2, echo=echo))
+        check_facts(read, own_logprobs(model, ids)[echo - 1 :], 2)
+
+
 def test_forced_tokens_are_told_apart_wherever_they_stand():
     model = ours.checkpoint.read(ours.checkpoint.find(ours.GOLDENS / "tooluse", "sft"), ours.FLOAT32)
     writer = engine.Engine(engine.FastGPT(model.config, model.weights), model.tokenizer)
@@ -188,6 +196,13 @@ def test_the_token_that_ends_a_reply_is_told_too_and_has_no_text():
     _, said, end = parts(post(app, body(details=True)))
     assert [(each["token"], each["logprob"]) for each in said] == [("H", -1.0), ("i", -1.0), ("", -2.0)]
     assert said[-1]["id"] == ours.END and end["finish"] == "stop"
+
+
+def test_a_reply_that_ends_at_once_tells_its_prompt_too():
+    stop = engine.Token(ours.END)
+    stop.logprob = -2.0
+    opening, said, end = parts(post(make_app(ours.ScriptedEngine(stop)), body(details=True)))
+    assert opening["prompt"] and [each["id"] for each in said] == [ours.END] and end["finish"] == "stop"
 
 
 def test_a_reply_begins_with_the_tokens_it_was_given():

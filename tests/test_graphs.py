@@ -109,7 +109,7 @@ def test_the_recorded_steps_are_compared_behind_a_prefix_and_at_the_end_of_the_c
         original = engine.GraphDecoder.step
 
         def step(self, end, wrong=wrong, original=original):
-            at = int(self.position)
+            at = int(self.cache.position)
             original(self, end)
             self.logits += 9 * (at == wrong)
 
