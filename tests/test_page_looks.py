@@ -596,3 +596,12 @@ def test_the_real_server_tells_the_page_all_of_it(demo, engines):
             hand.wait(f"rows.textContent.includes('{version} / {version}') && !busy()")
         versions = hand.evaluate("endsAt(conversation().messages, 1).map(end => end[0].content)")
         assert versions[2] == versions[3]
+        for version in (3, 2, 1):
+            hand.click('[data-do="earlier"]')
+            hand.wait(f"rows.textContent.includes('{version} / 4') && frame === 0")
+        before = tokens(hand)
+        hand.reload()
+        hand.wait("rows.children.length === 2")
+        look(hand)
+        assert tokens(hand) == before[:-1], "but for the stop token, which is not asked for"
+        assert "".join(hand.texts(".tokens .forced")) == "<|output_start|>408<|output_end|>"
