@@ -698,7 +698,7 @@ class Reply:
 
     def until(self, stops: tuple[str, ...], texts: Iterator[str]) -> Iterator[str]:
         """The texts up to the first stop sequence that is whole. What may yet become one is held back."""
-        kept, beginnings = "", {stop[:size] for stop in stops for size in range(1, len(stop))}
+        kept = ""
         for text in texts:
             kept += text
             if found := [(kept.index(stop) + len(stop), -len(stop)) for stop in stops if stop in kept]:
@@ -706,7 +706,9 @@ class Reply:
                 end, size = min(found)  # the first to be whole, and of those the longest
                 yield kept[: end + size]
                 return
-            size = max((len(beginning) for beginning in beginnings if kept.endswith(beginning)), default=0)
+            longest = min(len(kept), max(map(len, stops), default=1) - 1)
+            held = (size for size in range(longest, 0, -1) if any(s.startswith(kept[-size:]) for s in stops))
+            size = next(held, 0)
             yield kept[: len(kept) - size]
             kept = kept[len(kept) - size :]
         if kept:
