@@ -1,9 +1,10 @@
 """What a token costs the browser, and how a long conversation opens and reads: python bench/page.py
 
-A reply of 4,000 tokens streams into the page, in a new conversation and in one of 200 messages, in turns.
-What counts is the time of the page's own scripts and of the layout that they ask for, without painting. The
-long conversation is also opened, and read from its end to its beginning, a screen in each frame. Of all times
-the least of the rounds is printed: a neighbour's work counts for nothing.
+A reply of 4,000 tokens streams into the page, in turns: in a new conversation, in one of 200 messages, and
+shown token by token; then those tokens are walked through, as with the arrow keys. What counts is the time of
+the page's own scripts and of the layout that they ask for, without painting. The long conversation is also
+opened, and read from its end to its beginning, a screen in each frame. Of all times the least of the rounds is
+printed: a neighbour's work counts for nothing.
 
     python bench/page.py --browser firefox --rounds 3
 
@@ -28,6 +29,7 @@ from common import ROOT, ScriptedEngine, browser, make_tokenizer, scripted_app, 
 
 sys.path.insert(0, str(ROOT / "tests"))
 import hands
+from engine import Token
 
 PROGRAMS = {"chromium": "chromium", "firefox": "firefox-esr", "webkit": "WebKitWebDriver"}
 CONTENT = r'`Message **${i}**\n\n- a\n- b\n\n` + "Some more words. ".repeat(8)'
@@ -57,6 +59,18 @@ READ = """(async () => {
         last = now
     }
     return [opened, spent] })()"""
+
+WALK = """(async () => {
+    const frame = () => new Promise(requestAnimationFrame), spent = []
+    const { length } = conversation().messages[1][FACTS].tokens
+    for (let i = 0, last = await frame(); i < 60; i++) {
+        chooseToken(1, Math.floor(i / 60 * length), { kept: true, byKey: true })
+        await frame()
+        const now = await frame()
+        spent.push((now - last) / 2)
+        last = now
+    }
+    return spent })()"""
 
 
 def words(count: int) -> list[str]:
@@ -99,7 +113,12 @@ def measure(name: str, url: str, reply: list[str], messages: int, rounds: int) -
                 hand.open(url).fill(messages, CONTENT)
                 opened, frames = hand.evaluate(READ)
                 after = microseconds(hand, reply)
-            found.append((alone, after, opened, statistics.median(frames), max(frames)))
+            with contextlib.closing(new_page()) as hand:
+                hand.open(url).evaluate("set({ tokens: true })")
+                looked = microseconds(hand, reply)
+                steps = hand.evaluate(WALK)
+            reading = opened, statistics.median(frames), max(frames)
+            found.append((alone, after, *reading, looked, statistics.median(steps), max(steps)))
     alone, after, *reading = map(min, zip(*found))
     columns = (f"{spent:.0f}" for spent in reading)
     return f"| {name} | {alone:.0f} | {after:.0f} | {after / alone:.2f} | {' | '.join(columns)} |"
@@ -117,11 +136,14 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # the browsers end too
     reply = words(args.tokens)
     tokenizer = make_tokenizer(word.encode() for word in reply)
-    tokens = [256 + number for number in range(len(reply))]
+    tokens = [Token(256 + number) for number in range(len(reply))]
+    for token in tokens:
+        token.logprob, token.likeliest = -0.5, tuple((token - place, -0.5 - place) for place in range(5))
     engine = ScriptedEngine([*tokens, tokenizer.special["<|assistant_end|>"]], 0.001)
     print(f"| browser | us/token, new conversation | after {args.messages} messages | ratio "
-          "| opened, ms | frame while reading back, ms | the longest |")  # fmt: skip
-    print("| --- " * 7 + "|", flush=True)
+          "| opened, ms | frame while reading back, ms | the longest "
+          "| us/token, as tokens | frame of a step, ms | the longest |")  # fmt: skip
+    print("| --- " * 10 + "|", flush=True)
     with serving(scripted_app(1, tokenizer, engine)) as port:
         for name in args.browser:
             url = f"http://127.0.0.1:{port}/"

@@ -1,6 +1,7 @@
 """Makes the README's picture of the page, bench/page.png: python bench/picture.py (playwright and chromium)
 
-It starts a server with the demo model, has a short conversation in a browser, and takes a screenshot.
+It starts a server with the demo model, has a short conversation in a browser, looks into the last reply, at the
+token of which the model was the least sure, and takes a screenshot.
 """
 
 from pathlib import Path
@@ -12,8 +13,13 @@ CONVERSATIONS = (  # the last one is seen whole, the others in the list at its s
     ["How many r are in strawberry?"],
     ["Show me a python hello world"],
     ["How do I start the server?"],
-    ["What is 12*34?", "List three fruits.", "Show me the endpoints as a table"],
+    ["What is 12*34?", "Show me the endpoints as a table", "List three fruits."],
 )
+
+LEAST_SURE = """(() => {
+    const sure = conversation().messages.at(-1)[FACTS].tokens.map(token => token.logprob)
+    return sure.indexOf(Math.min(...sure))
+})()"""
 
 
 def ask(page, text: str) -> None:
@@ -32,6 +38,8 @@ def main() -> None:
             page.get_by_role("button", name="New conversation").click()
             for text in questions:
                 ask(page, text)
+        page.get_by_role("button", name="Look into it").last.click()
+        page.locator(f".row:last-child [data-i='{page.evaluate(LEAST_SURE)}']").click()
         page.mouse.move(140, 600)  # away from what shows buttons
         page.screenshot(path=PICTURE)
     print(PICTURE, PICTURE.stat().st_size, "bytes")

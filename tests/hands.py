@@ -94,6 +94,10 @@ class Hands:
         *held, key = keys.split("+")
         self.strike([KEYS.get(each, each) for each in held], KEYS.get(key, key))
 
+    def press_button(self):
+        """Presses the button that has the focus."""
+        self.press("Enter")
+
     def type(self, text: str):
         for letter in text:
             self.press(letter)
@@ -162,7 +166,8 @@ class Driven(Hands):
     """What WebDriver and its successor have in common: how keys and clicks are written down."""
 
     def pointer(self, x, y, press=True, kind="mouse"):
-        steps = [{"type": "pointerMove", "x": x, "y": y}]
+        steps = [{"type": "pointerMove", "x": x - 1, "y": y}] * (not press)  # WebKit overlooks single ones
+        steps += [{"type": "pointerMove", "x": x, "y": y}]
         if press:
             steps += [{"type": each, "button": 0} for each in ("pointerDown", "pointerUp")]
         self.act({"type": "pointer", "id": kind, "parameters": {"pointerType": kind}, "actions": steps})
@@ -220,6 +225,9 @@ class Firefox(Driven):
 
     def act(self, *actions):
         self.send("input.performActions", actions=actions)
+
+    def press_button(self):
+        self.evaluate("document.activeElement.click()")  # keys press none where the window has no focus
 
     def resize(self, width, height):
         self.send("browsingContext.setViewport", viewport={"width": width, "height": height})

@@ -121,7 +121,7 @@ class Script:
     def tell(self, *tokens, seed=123, finish="stop", forced=(), dropped=0):
         """A reply of these tokens with all that a request for details asks for."""
         details = dict(seed=seed, finish=finish, forced=forced, dropped=dropped)
-        self.answer(*tokens, details=details, headers={"X-Dropped-Messages": str(dropped)})
+        self.answer(*tokens, details=details)
 
     def refuse(self, status, detail, **headers):
         headers = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -183,6 +183,11 @@ def told_of(request: dict, steps: list, details: dict) -> list:
     if details["finish"] == "stop":
         told.append(Event(facts_of("<|assistant_end|>"), token="", gpu=0))
     return [*told, Event(done=True, finish=details["finish"], seed=seed)]
+
+
+def opening(read: int, dropped: int = 0) -> Event:
+    """The first event of a reply before which so many tokens were read."""
+    return Event(prompt=[{"id": 1, "token": "x"}] * read, begun=0, dropped=dropped, seed=123)
 
 
 class Cut:

@@ -19,6 +19,7 @@ from standins import (
     last,
     make_app,
     open_page,
+    opening,
     package,
     say,
     titles,
@@ -185,8 +186,8 @@ def test_the_reader_may_leave_the_end_while_a_reply_streams(page, script, key):
     page.keyboard.press(key) if key != "wheel" else page.mouse.wheel(0, -20)
     until_true(page, "!state.follow")
     top = page.evaluate("log.scrollTop")
-    words = page.evaluate("state.replies.get(state.current).info.tokens")
-    until_true(page, f"state.replies.get(state.current).info.tokens > {words} + 50")
+    words = page.evaluate("state.replies.get(state.current).message.info.tokens")
+    until_true(page, f"state.replies.get(state.current).message.info.tokens > {words} + 50")
     assert page.evaluate("log.scrollTop") <= top and not page.evaluate("state.follow")
     page.keyboard.press("Escape")
 
@@ -443,7 +444,7 @@ def test_screen_readers_hear_sentences_and_not_tokens(context, script):
     expect(page.locator("#spoken")).to_have_text("")
     more[0].set()
     expect(page.locator("#go")).to_be_enabled()
-    until_true(page, "state.replies.get(state.current).text.endsWith('looks')")
+    until_true(page, "state.replies.get(state.current).message.content.endsWith('looks')")
     page.clock.run_for(2500)
     expect(page.locator("#spoken p")).to_have_text(["The sky is blue."])
     more[1].set()
@@ -492,7 +493,8 @@ def test_every_action_can_be_done_by_keyboard_alone(context, page, script):
     keys.press("Enter")
     finished(page)
     expect(rows.first.locator(".body")).to_have_text("Hello, you")
-    tab_to(page, "Undo")
+    page.locator("#log").focus()
+    tab_to(page, "The version before", ".user")
     keys.press("Enter")
     expect(rows.first.locator(".body")).to_have_text("Hello")
     for name in ("Regenerate", "Copy"):
@@ -510,12 +512,12 @@ def test_every_action_can_be_done_by_keyboard_alone(context, page, script):
     keys.press("Control+Enter")
     expect(rows.last.locator(".body")).to_have_text("Mine")
     page.locator("#log").focus()
-    tab_to(page, "Delete from here on", ".assistant")
+    tab_to(page, "Delete this version", ".assistant")
     keys.press("Enter")
-    expect(rows).to_have_count(1)
+    expect(rows.last.locator(".body")).to_have_text("Hello there.")
     page.locator("#log").focus()
     keys.press("Control+z")
-    expect(rows).to_have_count(2)
+    expect(rows.last.locator(".body")).to_have_text("Mine")
     script.answer("long", threading.Event())
     page.locator("#box").focus()
     keys.type("More")
@@ -575,15 +577,31 @@ def test_axe_finds_nothing(chromium, script, axe, scheme, size):
     told(
         page,
         script,
+        opening(900, dropped=2),
         "# A heading\n\n**Bold** `code` [link](https://x.org)\n\n"
         + "wide " * 80
         + "\n\n```py\n"
         + "y = 1 " * 60,
         "\n```\n\n| a | b |\n|--|--|\n| 1 | 2 |\n\n> quote\n\n- list\n\n"
         "<|python_start|>1+1<|python_end|><|output_start|>2<|output_end|>",
-        headers={"X-Prompt-Tokens": "900", "X-Dropped-Messages": "2"},
     )
     look("a reply")
+    script.tell(" It", " is", "<|python_start|>", "2", "\n", forced=("2",))
+    say(page, "Hi")
+    finished(page)
+    last(page).get_by_role("button", name="Look into it").click()
+    page.locator('.tokens [data-i="1"]').click()
+    page.evaluate("rows.querySelectorAll('.tokens span').forEach(e => e.style.setProperty('--doubt', '60%'))")
+    look("tokens, all of them hardly likely")
+    page.get_by_role("button", name="Record, and").click()
+    expect(page.locator("#record")).to_be_visible()
+    look("a record")
+    page.keyboard.press("Escape")
+    script.tell(" so", forced=("2",))
+    last(page).get_by_role("button", name="Regenerate").click()
+    expect(last(page)).to_contain_text("2 / 2")
+    finished(page)
+    look("versions")
     script.answer("so far", threading.Event())
     say(page, "Hi")
     expect(last(page).locator(".body")).to_have_text("so far")

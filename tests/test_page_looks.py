@@ -1,11 +1,12 @@
 """The page in Chromium, Firefox and WebKit: tokens, versions, records, what the model reads, base models."""
 
+import contextlib
 import json
 import threading
 
 import pytest
 
-from standins import PAGE_CONFIG, token_of
+from standins import PAGE_CONFIG, Event, token_of
 
 from test_page_engines import bodies, put_messages
 
@@ -68,8 +69,9 @@ def test_a_click_on_a_token_tells_its_text_number_probability_and_alternatives(h
     hand.click('.tokens [data-i="1"]')
     hand.wait("rows.querySelector('.facts p').textContent.includes(' is')")
     assert hand.texts(".facts p") == [f'" is" · id {token_of(" is")} · 50.0%']
-    others = hand.texts('.facts [data-do="alternative"]')
-    assert others == ['" is" 50.0%', '" the" 20.2%', '" a" 10.0%', r'"\n" 2.0%', '"<|assistant_end|>" under 0.1%']
+    assert hand.texts('.facts [data-do="alternative"]') == [
+        '" is" 50.0%', '" the" 20.2%', '" a" 10.0%', r'"\n" 2.0%', '"<|assistant_end|>" under 0.1%',
+    ]  # fmt: skip
 
 
 def test_arrow_keys_walk_through_the_tokens_and_a_screen_reader_hears_them(hand, script):
@@ -98,6 +100,9 @@ def test_hovering_tells_of_a_token_and_a_click_keeps_it(hand, script):
     hand.hover('.tokens [data-i="3"]')
     hand.wait("frame === 0")
     assert hand.texts(".facts p")[0].startswith('" is"')
+    hand.click('.tokens [data-i="1"]')  # and a second lets it go
+    hand.hover('.tokens [data-i="2"]')
+    hand.wait("rows.querySelector('.facts p').textContent.startsWith('\" 2\"')")
 
 
 def test_a_tap_tells_of_a_token(hand, script):
@@ -125,7 +130,7 @@ def choose(hand, how, i, text):
     for _ in range(9):
         hand.press("Tab")
         if hand.evaluate(f"document.activeElement.matches('{selector}')"):
-            return hand.press("Enter")
+            return hand.press_button()
     raise AssertionError("Tab never reaches the alternative")
 
 
@@ -145,6 +150,24 @@ def test_an_alternative_begins_another_continuation_that_is_a_new_version(hand, 
     hand.click('[data-do="earlier"]')
     hand.wait("rows.textContent.includes('1 / 2')")
     assert tokens(hand)[2] == " 2", "the earlier reply's tokens are still known"
+
+
+def test_an_alternative_is_taken_while_the_reply_is_still_being_written(hand, script):
+    hand.evaluate("set({ tokens: true })")
+    more = threading.Event()
+    script.tell("It", " is", more, " 2", ".")
+    hand.enter("Sum?")
+    hand.click('.tokens [data-i="1"]')
+    hand.seen('[data-do="alternative"]')
+    assert not hand.visible('[data-do="record"]')
+    script.tell(" sum", ".")
+    hand.click(f'.facts [data-token="{token_of(" the")}"]')
+    hand.wait("rows.textContent.includes('2 / 2') && !busy()")
+    more.set()
+    assert tokens(hand) == ["It", " the", " sum", ".", "<|assistant_end|>"]
+    hand.click('[data-do="earlier"]')
+    hand.wait("rows.textContent.includes('Stopped.')")
+    assert tokens(hand) == ["It", " is"]
 
 
 def test_after_a_reload_the_tokens_are_asked_for_again(hand, script):
@@ -263,6 +286,7 @@ def test_a_page_closed_in_a_new_version_has_kept_the_earlier(hand, script):
     script.answer("late", before=gate)
     hand.click('.row:last-child [data-do="again"]')
     hand.wait("busy()")
+    assert "First." in hand.evaluate("stored(CONVERSATION + state.current)")
     hand.reload()
     hand.wait("rows.children.length === 2")
     gate.set()
@@ -271,13 +295,31 @@ def test_a_page_closed_in_a_new_version_has_kept_the_earlier(hand, script):
     hand.wait("rows.textContent.includes('First.')")
 
 
+def test_an_old_stored_conversation_opens_as_it_is_and_can_be_looked_into(hand, script):
+    info = '{"tokens": 2, "rate": 9.5, "gpu": 0, "prompt": 9, "dropped": 0}'
+    reply = f'{{"role": "assistant", "content": "It is", "info": {info}, "finish": "length"}}'
+    messages = f'[{{"role": "user", "content": "Hi"}}, {reply}]'
+    old = f'r {{"id": "d", "title": "", "changed": 1, "messages": {messages}}}'
+    hand.evaluate(f"localStorage.setItem('nanochat.conversation.d', {json.dumps(old)}), location.hash = 'd'")
+    hand.reload()
+    hand.wait("state.current === 'd' && frame === 0 && rows.children.length === 2")
+    assert bodies(hand) == ["Hi", "It is"] and pages(hand) == [] and hand.visible('[data-do="goOn"]')
+    script.tell("never")
+    told = open_record(hand)
+    assert told["Tokens"] == "2" and "Model" not in told and not hand.visible('[data-do="same"]')
+    hand.press("Escape")
+    hand.wait("state.sheet === null")
+    assert tokens(hand) == ["It", " is"]
+
+
 def test_export_and_import_keep_every_version(hand, script):
     put_messages(hand, "Hi", "First.")
     hand.click('.row:last-child [data-do="again"]')
     hand.wait("rows.textContent.includes('Hello there.') && !busy()")
     saved = hand.evaluate("JSON.stringify({ conversations: [conversation()] })")
     hand.evaluate("ACTIONS.deleteConversation(document.querySelector('#list [data-id]'))")
-    hand.evaluate(f"importFile({{ target: {{ files: [new File([{json.dumps(saved)}], 'a.json')], value: '' }} }})")
+    file = f"new File([{json.dumps(saved)}], 'a.json')"
+    hand.evaluate(f"importFile({{ target: {{ files: [{file}], value: '' }} }})")
     hand.wait("state.conversations.size === 1")
     hand.click("#list .open")
     hand.wait("rows.textContent.includes('Hello there.')")
@@ -295,6 +337,19 @@ def test_damaged_versions_are_left_out_and_the_rest_is_shown(hand, damage):
     hand.reload()
     hand.wait("state.current === 'd' && frame === 0 && rows.children.length === 1")
     assert pages(hand) == [] and bodies(hand) == ["It"]
+
+
+def test_an_edit_is_given_up_where_another_version_takes_its_place(hand):
+    put_messages(hand, "Hi", "First.", "More", "Much more.")
+    hand.click('.row:nth-child(2) [data-do="again"]')
+    hand.wait("rows.textContent.includes('2 / 2') && !busy()")
+    hand.click('[data-do="earlier"]')
+    hand.wait("rows.children.length === 4")
+    hand.click('.row:nth-child(4) [data-do="edit"]')
+    hand.seen("#editor")
+    hand.click('[data-do="later"]')
+    hand.wait("rows.children.length === 2 && frame === 0")
+    assert hand.evaluate("state.editing") is None
 
 
 # The record -------------------------------------------------------------------------------------------------
@@ -347,13 +402,11 @@ def test_the_same_again_repeats_with_the_same_seed_and_settings(hand, script):
 def test_what_the_model_read_is_told_token_by_token(hand, script):
     script.tell("It", ".", dropped=2)
     hand.say("Hi you")
-    look(hand)
-    hand.click('[data-do="reads"]')
-    hand.wait("$('reads').open && frame === 0")
+    assert open_record(hand)["Left out"] == "the 2 oldest messages"
     read = ["<|bos|>", "<|user_start|>", "Hi", " you", "<|user_end|>", "<|assistant_start|>"]
-    assert hand.texts("#reads-tokens span") == read
-    assert hand.texts("#reads-tokens .special") == [text for text in read if "|" in text]
-    assert hand.texts("#reads-note") == ["6 tokens; The 2 oldest messages no longer fit and were left out."]
+    assert hand.texts("#reads span") == read
+    assert hand.texts("#reads .special") == [text for text in read if "|" in text]
+    assert record(hand)["Read before"] == "6 tokens"
 
 
 # Continue and write ahead -----------------------------------------------------------------------------------
@@ -446,3 +499,109 @@ def test_a_repetition_penalty_is_offered_where_the_server_knows_it(hand, script)
     hand.wait("state.sheet === null")
     hand.say("Hi")
     assert script.requests[-1]["repetition_penalty"] == 1.3
+
+
+# Comfort ----------------------------------------------------------------------------------------------------
+def test_the_focus_stays_on_the_button_that_was_pressed(hand, script):
+    script.tell("First", ".")
+    hand.say("Hi")
+    script.tell("Second", ".")
+    hand.click('.row:last-child [data-do="again"]')
+    hand.wait("rows.textContent.includes('2 / 2') && !busy() && frame === 0")
+    for name, done in (("earlier", "1 / 2"), ("later", "2 / 2")):
+        hand.evaluate(f"""rows.querySelector('[data-do="{name}"]').focus()""")
+        hand.press_button()
+        hand.wait(f"rows.textContent.includes('{done}') && frame === 0")
+        assert hand.evaluate("document.activeElement.dataset.do") == name
+    hand.evaluate("""rows.lastElementChild.querySelector('[data-do="look"]').focus()""")
+    hand.press_button()
+    hand.wait("rows.querySelector('.tokens span') !== null && frame === 0")
+    assert hand.evaluate("document.activeElement.dataset.do") == "look"
+
+
+def test_a_version_is_not_turned_away_from_a_reply_that_streams(hand, script):
+    put_messages(hand, "Hi", "First.")
+    hand.click('.row:last-child [data-do="again"]')
+    hand.wait("rows.textContent.includes('2 / 2') && !busy() && frame === 0")
+    more = threading.Event()
+    script.answer("So", more, " far.")
+    hand.enter("More")
+    hand.wait("rows.textContent.includes('So')")
+    hand.click('.row:nth-child(2) [data-do="earlier"]')
+    hand.wait("$('notice').textContent.includes('still being written')")
+    more.set()
+    hand.finished()
+    assert bodies(hand)[-1] == "So far."
+
+
+def test_nothing_goes_on_behind_the_end_of_a_reply(hand, script):
+    script.tell("It", ".")
+    hand.say("Hi")
+    look(hand)
+    hand.click('.tokens [data-i="0"]')
+    hand.seen('.facts [data-do="alternative"]')
+    ends = f"""document.querySelector('.facts [data-token="{token_of("<|assistant_end|>")}"]')"""
+    assert hand.evaluate(f"{ends}.disabled")
+
+
+def test_a_long_replys_tokens_are_drawn_in_blocks_of_which_far_ones_are_skipped(hand, script):
+    words = [f" word{i}" for i in range(4000)]
+    read = Event(prompt=[{"id": 1, "token": "<|bos|>"}], begun=0, dropped=0, seed=1)
+    whole = b"".join(bytes(Event(token=word, gpu=0, id=7, logprob=-0.1, alternatives=[])) for word in words)
+    script.answer(read, whole)
+    hand.say("Count")
+    look(hand)
+    hand.wait("frame === 0 && !rows.querySelector('.changed')")
+    blocks = hand.evaluate("""[...rows.querySelectorAll(".tokens > div")].map(
+        block => block.lastChild.checkVisibility({ contentVisibilityAuto: true }))""")
+    assert len(blocks) > 30 and sum(blocks) < len(blocks) / 2
+    assert tokens(hand) == words
+
+
+def test_the_tokens_of_a_reply_fit_a_phone(hand, script):
+    script.tell("It", " is", "long" * 90, "<|python_start|>", "2", finish="length")
+    hand.say("Sum?")
+    hand.resize(480 if hand.name == "webkit" else 360, 700)  # WebKit's window is no narrower
+    hand.evaluate("ACTIONS.look(rows.lastElementChild.querySelector('[data-do=look]'))")
+    hand.seen(".tokens span")
+    hand.click('.tokens [data-i="2"]')
+    hand.seen('[data-do="alternative"]')
+    assert hand.evaluate("log.scrollWidth <= log.clientWidth")
+    right = "e => e.getBoundingClientRect().right"
+    assert hand.evaluate(f"Math.max(...[...rows.querySelectorAll('*')].map({right})) <= innerWidth")
+    small = hand.evaluate("""[...rows.querySelectorAll("button")].map(b => b.getBoundingClientRect())
+        .filter(box => Math.min(box.width, box.height) < 24).length""")
+    assert small == 0
+    hand.click('[data-do="record"]')
+    hand.wait("$('record').open")
+    assert hand.evaluate("$('record').scrollWidth <= $('record').clientWidth")
+
+
+def test_the_real_server_tells_the_page_all_of_it(demo, engines):
+    with contextlib.closing(engines("chromium")) as hand:
+        hand.open(f"http://127.0.0.1:{demo[0]}/")
+        hand.evaluate("set({ temperature: 0 })")
+        hand.say("What is 12*34?")
+        look(hand)
+        assert "".join(tokens(hand)[:-1]) == hand.evaluate("conversation().messages[1].content")
+        assert "".join(hand.texts(".tokens .forced")) == "<|output_start|>408<|output_end|>"
+        read = hand.evaluate("conversation().messages[1][FACTS].prompt.map(it => it.token)")
+        assert read[:2] == ["<|bos|>", "<|user_start|>"] and read[-1] == "<|assistant_start|>"
+        hand.click('.tokens [data-i="1"]')
+        hand.click('.facts [data-do="alternative"]:nth-child(2)')
+        hand.wait("rows.textContent.includes('2 / 2') && !busy()")
+        for version in (3, 4):
+            hand.click('[data-do="record"]')
+            hand.click('[data-do="same"]')
+            hand.wait(f"rows.textContent.includes('{version} / {version}') && !busy()")
+        versions = hand.evaluate("endsAt(conversation().messages, 1).map(end => end[0].content)")
+        assert versions[2] == versions[3]
+        for version in (3, 2, 1):
+            hand.click('[data-do="earlier"]')
+            hand.wait(f"rows.textContent.includes('{version} / 4') && frame === 0")
+        before = tokens(hand)
+        hand.reload()
+        hand.wait("rows.children.length === 2")
+        look(hand)
+        assert tokens(hand) == before[:-1], "but for the stop token, which is not asked for"
+        assert "".join(hand.texts(".tokens .forced")) == "<|output_start|>408<|output_end|>"

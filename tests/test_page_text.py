@@ -320,20 +320,16 @@ def test_endless_markup_neither_hangs_nor_overflows(reader, text):
     assert drawn[1] > 0
 
 
-def test_a_switch_shows_the_raw_text(page, script):
-    told(page, script, "**bold** <|python_start|>1+1<|python_end|><|output_start|>2<|output_end|>")
+def test_a_switch_shows_the_raw_text_as_it_comes(page, script):
     page.locator("#page > header").get_by_role("button", name="Settings").click()
-    page.get_by_label("Show the raw text").check()
+    page.get_by_label("Show new replies token by token").check()
     page.keyboard.press("Escape")
-    expect(last(page).locator(".body")).to_have_text(
-        "**bold** <|python_start|>1+1<|python_end|><|output_start|>2<|output_end|>"
-    )
     more = threading.Event()
-    script.answer("*raw", more, "* too")
+    script.tell("**bold", "**", "<|python_start|>", "1", more, "<|python_end|>", finish="length")
     say(page, "Hi")
-    expect(last(page).locator(".body")).to_have_text("*raw")
+    expect(last(page).locator(".body")).to_have_text("**bold**<|python_start|>1")
     more.set()
-    expect(last(page).locator(".body")).to_have_text("*raw* too")
+    expect(last(page).locator(".body")).to_have_text("**bold**<|python_start|>1<|python_end|>")
 
 
 # Tool calls -------------------------------------------------------------------------------------------------
