@@ -479,6 +479,8 @@ class Engine:
             yield Token(prompt[0])  # nothing comes before it
         for place in range(max(echo, 1), len(prompt), ECHOED):
             self.go_on_with(reply_id)
+            if check:
+                check()
             known = prompt[place : place + ECHOED]
             logits = self.read(prompt[len(self.cached) : place + len(known) - 1], check, len(known))
             yield from Token.of(known, logits, details or 0, forced[place:])

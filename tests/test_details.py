@@ -116,6 +116,20 @@ def test_a_reply_in_parts_goes_on_where_it_would_have():
     assert [first, *newer] == ours.replied(writer.model, [1, 2, 3], 5)
 
 
+def test_a_prompt_that_is_looked_at_can_be_given_up_between_its_parts():
+    looks = []
+
+    def give_up():
+        looks.append(len(writer.cached))
+        if len(looks) == 3:
+            raise InterruptedError
+
+    writer = engine.Engine(tiny_model(context=300), NoTools)
+    with pytest.raises(InterruptedError):
+        list(writer.generate([1] * 290, 5, details=1, echo=1, check=give_up))
+    assert looks == [0, 64, 128]
+
+
 def test_a_penalty_is_that_of_the_formula_and_of_the_replys_own_tokens_alone():
     logits = torch.tensor([3.0, -2.0, 1.0, 0.5])
     assert engine.penalize(logits, {0, 1}, 2.0).tolist() == [1.5, -4.0, 1.0, 0.5]
