@@ -270,7 +270,7 @@ KEYS = (
 )  # fmt: skip
 
 
-def adapt(stored: dict, meta: dict, base_meta: dict, dtype) -> tuple[Era, Config, dict, list[str]]:
+def adapt(stored: dict, meta: dict, base_meta: dict) -> tuple[Era, Config, dict, list[str]]:
     """A state dict of any era as engine.py computes it: the era, config, weights, and notes for the log.
 
     base_meta is the meta of the base model that a chat model was tuned from, or {}. Shapes win over the meta,
@@ -286,8 +286,6 @@ def adapt(stored: dict, meta: dict, base_meta: dict, dtype) -> tuple[Era, Config
     era = next(era for era in ERAS if era.made(stored, max(layers)))
     sizes = sizes_of(stored, given, max(layers) + 1, era)
     check_keys(stored, era, sizes)
-    # Lambdas stay float32: they are single numbers, and bfloat16 would round them.
-    weights = {key: tensor.to(dtype if tensor.dim() > 1 else torch.float32) for key, tensor in stored.items()}
     notes = []
     windows = pick_windows(era, given, meta, sizes["L"], notes)
     softcap = pick_softcap(era, meta, base_meta, notes)
@@ -300,7 +298,7 @@ def adapt(stored: dict, meta: dict, base_meta: dict, dtype) -> tuple[Era, Config
         rope_base=rope_base, rope_bf16=given.get("rope_bf16", era.rope_bf16),
         qk_scale=era.qk_scale, gate_factor=era.gate_factor,
     )  # fmt: skip
-    return era, config, to_newest_names(weights, config), notes
+    return era, config, to_newest_names(stored, config), notes
 
 
 def model_config(meta: dict) -> dict:
@@ -454,7 +452,7 @@ def read(found: Found, dtype: torch.dtype) -> Checkpoint:
     stored = read_weights(found.model, dtype)
     parameters = sum(tensor.numel() for tensor in stored.values())
     try:
-        era, config, weights, notes = adapt(stored, meta, base_meta, dtype)
+        era, config, weights, notes = adapt(stored, meta, base_meta)
     except CheckpointError as error:
         raise CheckpointError(f"{found.model}: {error} (its meta is {found.meta.name})") from None
     if tokenizer.size != config.vocab_size:
@@ -475,6 +473,7 @@ def read_weights(path: Path, dtype: torch.dtype) -> dict[str, Tensor]:
             tensor = mapped.pop(key)
             if not tensor.is_floating_point() or tensor.nbytes > tensor.untyped_storage().nbytes():
                 raise ValueError(f"key {key} holds {tensor.dtype}, not floating point numbers of its own")
+            # Lambdas stay float32: they are single numbers, and bfloat16 would round them.
             weights[key] = tensor.to(dtype if tensor.dim() > 1 else torch.float32, copy=not whole)
             taken += tensor.nbytes
     except Exception as error:  # a damaged or hostile file fails in any way, and none may be a traceback

@@ -638,10 +638,8 @@ class FastGPT(GPT):
         return torch.addmm(x.flatten(0, 1), y.flatten(0, 1), weight.t()).view_as(x)  # one kernel on GPUs
 
     def turning(self, positions: Tensor) -> Callable[[Tensor], Tensor]:
-        turn = super().turning(positions)
-        if len(positions) > 1:
-            return turn
-        return partial(torch.matmul, other=turn(self.identity)[0])  # one product turns one token
+        turn = super().turning(positions)  # of one token it is one product
+        return turn if len(positions) > 1 else partial(torch.matmul, other=turn(self.identity)[0])
 
     def norm(self, x: Tensor) -> Tensor:
         if not self.on_cpu:
@@ -845,17 +843,19 @@ class GraphDecoder:
 
     def compare(self) -> None:
         """RuntimeError if steps compute something else than the model, behind a prefix or at the end."""
-        V = self.logits.numel()
         for place in {min(5, self.context - 1), self.context - 1}:
-            ids = torch.arange(place + 1, device=self.model.device)[None] % V
-            self.cache.rewind(0)
-            for start in range(0, place, CHUNK):
-                self.model(ids[:, start : min(start + CHUNK, place)], self.cache, last=1)
-            found = self.read(place % V)
-            self.cache.rewind(place, (place - 1) % V)
-            expected = self.model(ids[:, place:], self.cache)[0, -1]
-            if not (found - expected).abs().max() <= 0.5:  # far more than rounding, less than a fault
+            if not self.difference(place) <= 0.5:  # far more than rounding, less than a fault
                 raise RuntimeError("a recorded step computes something else than the model")
+
+    def difference(self, place: int) -> float:
+        """By how much the logits of a recorded step at this position differ at most from the model's own."""
+        ids = torch.arange(place + 1, device=self.model.device)[None] % self.logits.numel()
+        self.cache.rewind(0)
+        for start in range(0, place, CHUNK):
+            self.model(ids[:, start : min(start + CHUNK, place)], self.cache, last=1)
+        found = self.read(int(ids[0, place]))
+        self.cache.rewind(place, int(ids[0, place - 1]))
+        return float((found - self.model(ids[:, place:], self.cache)[0, -1]).abs().max())
 
     def begin(self, temperature: float, top_k: int, top_p: float) -> None:
         """A new reply. A step that is still under way was the last one's and counts for nothing."""

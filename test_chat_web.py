@@ -247,7 +247,7 @@ def base(tmp_path, monkeypatch) -> Path:
 def adapted(era_name: str, meta=None, context=None):
     """checkpoint.adapt over a random model of an era: its config, with this context, and its weights."""
     meta = meta or {"model_config": CONFIG | {"window_pattern": "SSSL"}}
-    _, config, weights, _ = checkpoint.adapt(random_weights(era_name), meta, {}, FLOAT32)
+    _, config, weights, _ = checkpoint.adapt(random_weights(era_name), meta, {})
     return dataclasses.replace(config, sequence_len=context or config.sequence_len), weights
 
 
@@ -1231,7 +1231,7 @@ def test_missing_windows_follow_nanochats_three_rules():
     bare = {"model_config": CONFIG}
     assert adapted("P", bare)[0].windows == (None,) * 4
     assert adapted("W", bare | {"device_batch_size": 32})[0].windows == (None,) * 4  # base
-    _, config, _, notes = checkpoint.adapt(random_weights("W"), bare, {}, FLOAT32)  # mid or sft
+    _, config, _, notes = checkpoint.adapt(random_weights("W"), bare, {})  # mid or sft
     assert config.windows == (64,) * 4 and "window_pattern" in notes[0]
 
 
@@ -1261,7 +1261,7 @@ WEEK = {"adam_beta1": 0.8, "eval_tokens": 41943040, "fp8": False}
 def test_softcap_follows_the_rule_unless_the_meta_says_it(era, settings, base_settings, softcap, want):
     meta = change(softcap=softcap) | ({"user_config": settings} if settings else {})
     base_meta = {"user_config": base_settings} if base_settings else {}
-    _, config, _, notes = checkpoint.adapt(random_weights(era), meta, base_meta, FLOAT32)
+    _, config, _, notes = checkpoint.adapt(random_weights(era), meta, base_meta)
     assert config.softcap == want
     assert bool(notes) == (era == "G" or softcap is not None)
     assert not notes or f"softcap {want:g}" in notes[0]

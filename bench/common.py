@@ -59,8 +59,10 @@ def random_meta(depth: int) -> dict:
 
 def random_checkpoint(depth: int, dtype: torch.dtype, device: str = "cpu") -> checkpoint.Checkpoint:
     """A random model as `checkpoint.read` gives one, without a file."""
-    adapted = checkpoint.adapt(random_weights(depth, device), random_meta(depth), {}, dtype)
-    era, config, weights, notes = adapted
+    weights = random_weights(depth, device)
+    for name, tensor in weights.items():
+        weights[name] = tensor.to(dtype if tensor.dim() > 1 else torch.float32)
+    era, config, weights, notes = checkpoint.adapt(weights, random_meta(depth), {})
     return checkpoint.Checkpoint(f"random d{depth}", era, config, weights, NoTokenizer, 0, tuple(notes))
 
 

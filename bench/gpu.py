@@ -49,18 +49,7 @@ def load(depth: int, dtype: torch.dtype, device: torch.device) -> tuple[engine.E
 @torch.inference_mode()
 def largest_difference(writer: engine.Engine) -> float:
     """Of a logit, between recorded steps and the model's own forward pass behind the same prefix."""
-    model, cache, graphs, worst = writer.model, writer.cache, writer.graphs, 0.0
-    prompt = random_prompt(random.Random(1), writer.context, model.config.vocab_size)
-    ids = torch.tensor([prompt], device=model.device)
-    for place in PLACES:
-        cache.rewind(0)
-        for start in range(0, place, engine.CHUNK):
-            model(ids[:, start : min(start + engine.CHUNK, place)], cache, last=1)
-        found = graphs.read(prompt[place])
-        cache.rewind(place, prompt[place - 1])
-        expected = model(ids[:, place : place + 1], cache)[0, -1]
-        worst = max(worst, float((found - expected).abs().max()))
-    return worst
+    return max(map(writer.graphs.difference, PLACES))
 
 
 def alike(writers: list[engine.Engine]) -> list[int]:

@@ -120,9 +120,8 @@ def test_the_recorded_steps_are_compared_behind_a_prefix_and_at_the_end_of_the_c
 
 
 def test_a_table_that_layers_share_moves_to_a_gpu_once(monkeypatch):
-    era, config, weights, _ = checkpoint.adapt(
-        random_weights("VB"), {"model_config": CONFIG | {"window_pattern": "L"}}, {}, torch.float32
-    )
+    meta = {"model_config": CONFIG | {"window_pattern": "L"}}
+    era, config, weights, _ = checkpoint.adapt(random_weights("VB"), meta, {})
     model = checkpoint.Checkpoint("d4", era, config, weights, TOKENIZER, 0, ())
     shared = [name for name in weights if name.startswith("value_embeds.")]
     weights |= {name: weights[shared[0]] for name in ("value_embeds.2.weight", "value_embeds.3.weight")}

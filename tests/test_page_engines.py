@@ -23,6 +23,20 @@ def put_messages(hand, *texts):
     return hand.finished()
 
 
+def open_stored(hand, entry: str, rows: int):
+    """A conversation "d" as the browser has kept it, opened by a new page."""
+    entry = json.dumps(entry)
+    hand.evaluate(f"localStorage.setItem('nanochat.conversation.d', {entry}), location.hash = 'd'")
+    hand.reload()
+    hand.wait(f"state.current === 'd' && frame === 0 && rows.children.length === {rows}")
+
+
+def open_editor(hand, row: str):
+    """Of the row that CSS finds so."""
+    hand.click(f'.row:{row} [data-do="edit"]')
+    hand.seen("#editor")
+
+
 def seen_html(hand, text):
     """A reply's markdown as the page draws it."""
     return hand.evaluate(f"""(() => {{ const at = make("div")
@@ -85,8 +99,7 @@ def test_far_rows_are_not_drawn(hand):
 # Editing ----------------------------------------------------------------------------------------------------
 def test_the_editor_is_as_high_as_its_text(hand):
     put_messages(hand, "Hi", "line\n" * 12)
-    hand.click('.row:last-child [data-do="edit"]')
-    hand.seen("#editor")
+    open_editor(hand, "last-child")
     hand.wait("$('editor').clientHeight >= Math.min($('editor').scrollHeight, innerHeight / 2 - 20)")
     before = hand.evaluate("$('editor').clientHeight")
     hand.press("Enter")
@@ -115,8 +128,7 @@ def test_editing_a_reply_leaves_the_next_one_streaming(hand, script):
 
 def test_an_edit_outlives_escape_another_conversation_and_a_reload(hand):
     put_messages(hand, "Hi", "First.")
-    hand.click('.row:last-child [data-do="edit"]')
-    hand.seen("#editor")
+    open_editor(hand, "last-child")
     hand.type(" and more")
     text = hand.evaluate("$('editor').value")
     assert "and more" in text
@@ -498,10 +510,7 @@ def test_an_import_takes_what_is_good_and_mends_ids_dates_and_titles(hand):
 @pytest.mark.parametrize("damage", ['{"tokens": "many", "rate": "fast", "prompt": {}}', '"x"', "7", "[null]"])
 def test_a_damaged_entry_never_stops_rendering(hand, damage):
     message = f'{{"role": "assistant", "content": "It", "info": {damage}, "error": 5}}'
-    entry = json.dumps(f'r {{"id": "d", "title": 7, "changed": "x", "messages": [{message}]}}')
-    hand.evaluate(f"localStorage.setItem('nanochat.conversation.d', {entry}), location.hash = 'd'")
-    hand.reload()
-    hand.wait("state.current === 'd' && frame === 0 && rows.children.length === 1")
+    open_stored(hand, f'r {{"id": "d", "title": 7, "changed": "x", "messages": [{message}]}}', 1)
     hand.say("Hi")
     assert bodies(hand) == ["It", "Hi", "Hello there."]
 

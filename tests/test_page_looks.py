@@ -8,7 +8,7 @@ import pytest
 
 from standins import PAGE_CONFIG, Event, token_of
 
-from test_page_engines import bodies, put_messages
+from test_page_engines import bodies, open_editor, open_stored, put_messages
 
 CALL = ["<|python_start|>", "1", "+", "1", "<|python_end|>", "<|output_start|>", "2", "<|output_end|>"]
 
@@ -21,6 +21,18 @@ def look(hand, row="last-child"):
     """Opens the tokens view of a reply."""
     hand.click(f'.row:{row} [data-do="look"]')
     hand.seen(f".row:{row} .tokens span")
+
+
+def answer_again(hand, row: str):
+    """The stand-in's usual reply, as another version of the one in this row."""
+    hand.click(f'.row:{row} [data-do="again"]')
+    hand.wait("rows.textContent.includes('Hello there.') && !busy()")
+
+
+def turn_to(hand, which: str, text: str):
+    """The earlier or later version, which has this text."""
+    hand.click(f'[data-do="{which}"]')
+    hand.wait(f"rows.textContent.includes('{text}')")
 
 
 def pages(hand):
@@ -147,8 +159,7 @@ def test_an_alternative_begins_another_continuation_that_is_a_new_version(hand, 
     assert sent["messages"] == [{"role": "user", "content": "Sum?"}] and sent["details"] is True
     assert tokens(hand) == ["It", " is", " the", " sum", ".", "<|assistant_end|>"]
     assert hand.evaluate("conversation().messages[1].content") == "It is the sum."
-    hand.click('[data-do="earlier"]')
-    hand.wait("rows.textContent.includes('1 / 2')")
+    turn_to(hand, "earlier", "1 / 2")
     assert tokens(hand)[2] == " 2", "the earlier reply's tokens are still known"
 
 
@@ -165,8 +176,7 @@ def test_an_alternative_is_taken_while_the_reply_is_still_being_written(hand, sc
     hand.wait("rows.textContent.includes('2 / 2') && !busy()")
     more.set()
     assert tokens(hand) == ["It", " the", " sum", ".", "<|assistant_end|>"]
-    hand.click('[data-do="earlier"]')
-    hand.wait("rows.textContent.includes('Stopped.')")
+    turn_to(hand, "earlier", "Stopped.")
     assert tokens(hand) == ["It", " is"]
 
 
@@ -204,48 +214,40 @@ def test_regenerating_keeps_the_earlier_reply_and_needs_no_undo(hand, script):
     hand.click('.row:last-child [data-do="again"]')
     hand.wait("rows.textContent.includes('Second') && !busy()")
     assert pages(hand) == ["2 / 2"] and not hand.visible("#undo")
-    hand.click('[data-do="earlier"]')
-    hand.wait("rows.textContent.includes('First.')")
+    turn_to(hand, "earlier", "First.")
     assert pages(hand) == ["1 / 2"] and bodies(hand) == ["Hi", "First."]
     hand.reload()
     hand.wait("rows.textContent.includes('First.')")
     assert pages(hand) == ["1 / 2"], "versions are stored"
-    hand.click('[data-do="later"]')
-    hand.wait("rows.textContent.includes('Second.')")
+    turn_to(hand, "later", "Second.")
 
 
 def test_what_follows_a_version_belongs_to_it(hand):
     put_messages(hand, "Hi", "First.", "More", "Much more.")
-    hand.click('.row:nth-child(2) [data-do="again"]')
-    hand.wait("rows.textContent.includes('Hello there.') && !busy()")
+    answer_again(hand, "nth-child(2)")
     assert bodies(hand) == ["Hi", "Hello there."]
     hand.say("And?")
-    hand.click('[data-do="earlier"]')
-    hand.wait("rows.textContent.includes('Much more.')")
+    turn_to(hand, "earlier", "Much more.")
     assert bodies(hand) == ["Hi", "First.", "More", "Much more."]
-    hand.click('[data-do="later"]')
-    hand.wait("rows.textContent.includes('And?')")
+    turn_to(hand, "later", "And?")
     assert bodies(hand) == ["Hi", "Hello there.", "And?", "Hello there."]
 
 
 def test_an_edited_message_is_a_new_version_with_a_reply_of_its_own(hand, script):
     put_messages(hand, "Hi", "First.")
-    hand.click('.row:first-child [data-do="edit"]')
-    hand.seen("#editor")
+    open_editor(hand, "first-child")
     hand.type("!")
     hand.press("Enter")
     hand.wait("rows.textContent.includes('Hello there.') && !busy()")
     assert bodies(hand) == ["Hi!", "Hello there."] and pages(hand) == ["2 / 2"]
     assert script.requests[-1]["messages"] == [{"role": "user", "content": "Hi!"}]
-    hand.click('[data-do="earlier"]')
-    hand.wait("rows.textContent.includes('First.')")
+    turn_to(hand, "earlier", "First.")
     assert bodies(hand) == ["Hi", "First."]
 
 
 def test_an_edited_reply_keeps_the_earlier_and_what_followed(hand):
     put_messages(hand, "Hi", "First.", "More", "Much more.")
-    hand.click('.row:nth-child(2) [data-do="edit"]')
-    hand.seen("#editor")
+    open_editor(hand, "nth-child(2)")
     hand.type("!")
     hand.click('[data-do="saveEdit"]')
     hand.wait("rows.textContent.includes('First.!')")
@@ -257,8 +259,7 @@ def test_an_edited_reply_keeps_the_earlier_and_what_followed(hand):
 
 def test_deleting_takes_the_shown_version_and_undo_brings_it_back(hand, script):
     put_messages(hand, "Hi", "First.")
-    hand.click('.row:last-child [data-do="again"]')
-    hand.wait("rows.textContent.includes('Hello there.') && !busy()")
+    answer_again(hand, "last-child")
     hand.click('.row:last-child [data-do="deleteFrom"]')
     hand.wait("rows.textContent.includes('First.')")
     assert pages(hand) == []
@@ -291,18 +292,14 @@ def test_a_page_closed_in_a_new_version_has_kept_the_earlier(hand, script):
     hand.wait("rows.children.length === 2")
     gate.set()
     assert pages(hand) == ["2 / 2"]
-    hand.click('[data-do="earlier"]')
-    hand.wait("rows.textContent.includes('First.')")
+    turn_to(hand, "earlier", "First.")
 
 
 def test_an_old_stored_conversation_opens_as_it_is_and_can_be_looked_into(hand, script):
     info = '{"tokens": 2, "rate": 9.5, "gpu": 0, "prompt": 9, "dropped": 0}'
     reply = f'{{"role": "assistant", "content": "It is", "info": {info}, "finish": "length"}}'
     messages = f'[{{"role": "user", "content": "Hi"}}, {reply}]'
-    old = f'r {{"id": "d", "title": "", "changed": 1, "messages": {messages}}}'
-    hand.evaluate(f"localStorage.setItem('nanochat.conversation.d', {json.dumps(old)}), location.hash = 'd'")
-    hand.reload()
-    hand.wait("state.current === 'd' && frame === 0 && rows.children.length === 2")
+    open_stored(hand, f'r {{"id": "d", "title": "", "changed": 1, "messages": {messages}}}', 2)
     assert bodies(hand) == ["Hi", "It is"] and pages(hand) == [] and hand.visible('[data-do="goOn"]')
     script.tell("never")
     told = open_record(hand)
@@ -314,8 +311,7 @@ def test_an_old_stored_conversation_opens_as_it_is_and_can_be_looked_into(hand, 
 
 def test_export_and_import_keep_every_version(hand, script):
     put_messages(hand, "Hi", "First.")
-    hand.click('.row:last-child [data-do="again"]')
-    hand.wait("rows.textContent.includes('Hello there.') && !busy()")
+    answer_again(hand, "last-child")
     saved = hand.evaluate("JSON.stringify({ conversations: [conversation()] })")
     hand.evaluate("ACTIONS.deleteConversation(document.querySelector('#list [data-id]'))")
     file = f"new File([{json.dumps(saved)}], 'a.json')"
@@ -323,8 +319,7 @@ def test_export_and_import_keep_every_version(hand, script):
     hand.wait("state.conversations.size === 1")
     hand.click("#list .open")
     hand.wait("rows.textContent.includes('Hello there.')")
-    hand.click('[data-do="earlier"]')
-    hand.wait("rows.textContent.includes('First.')")
+    turn_to(hand, "earlier", "First.")
 
 
 @pytest.mark.parametrize(
@@ -332,10 +327,7 @@ def test_export_and_import_keep_every_version(hand, script):
 )
 def test_damaged_versions_are_left_out_and_the_rest_is_shown(hand, damage):
     messages = f'[{{"role": "assistant", "content": "It", "versions": {damage}}}]'
-    entry = json.dumps(f'r {{"id": "d", "title": "", "changed": 1, "messages": {messages}}}')
-    hand.evaluate(f"localStorage.setItem('nanochat.conversation.d', {entry}), location.hash = 'd'")
-    hand.reload()
-    hand.wait("state.current === 'd' && frame === 0 && rows.children.length === 1")
+    open_stored(hand, f'r {{"id": "d", "title": "", "changed": 1, "messages": {messages}}}', 1)
     assert pages(hand) == [] and bodies(hand) == ["It"]
 
 
@@ -345,8 +337,7 @@ def test_an_edit_is_given_up_where_another_version_takes_its_place(hand):
     hand.wait("rows.textContent.includes('2 / 2') && !busy()")
     hand.click('[data-do="earlier"]')
     hand.wait("rows.children.length === 4")
-    hand.click('.row:nth-child(4) [data-do="edit"]')
-    hand.seen("#editor")
+    open_editor(hand, "nth-child(4)")
     hand.click('[data-do="later"]')
     hand.wait("rows.children.length === 2 && frame === 0")
     assert hand.evaluate("state.editing") is None
@@ -412,8 +403,7 @@ def test_what_the_model_read_is_told_token_by_token(hand, script):
 # Continue and write ahead -----------------------------------------------------------------------------------
 def test_an_edited_reply_is_gone_on_from(hand, script):
     put_messages(hand, "Hi", "Su")
-    hand.click('.row:last-child [data-do="edit"]')
-    hand.seen("#editor")
+    open_editor(hand, "last-child")
     hand.type("re")
     script.tell(", gladly", ".")
     hand.click('[data-do="goOnFromEdit"]')
